@@ -1,0 +1,12 @@
+/** The ground floor: error classes, limits and small types that every room uses. Imports nothing of ours. */
+export {
+  Cancelled,
+  InvalidInput,
+  IsrError,
+  LimitExceeded,
+  systemErrorCode,
+  type ErrorFacts,
+} from './errors.js';
+export { limits } from './limits.js';
+export type { MaybePromise } from './maybe-promise.js';
+export type { Progress, ProgressListener } from './progress.js';

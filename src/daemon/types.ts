@@ -1,0 +1,80 @@
+import type { ProgressListener } from '../base/index.js';
+import type { FetchStatus } from '../fetch/index.js';
+import type { EngineName, EngineStatus } from '../fuse/index.js';
+import type { LeaseState } from '../repo/index.js';
+
+export interface MountRequest {
+  readonly vmName: string;
+  /** Undefined: the path that the version says. */
+  readonly mountPath: string | undefined;
+  /** A version number or a branch name; undefined: the newest. Anything but the newest needs `ephemeral`. */
+  readonly version: string | undefined;
+  /** No lease; changes are thrown away at unmount. */
+  readonly ephemeral: boolean;
+  readonly engine: EngineName;
+  readonly allowOther: boolean;
+}
+
+export interface DaemonStatus {
+  readonly vmName: string;
+  readonly repository: string;
+  readonly mountPath: string;
+  readonly version: number;
+  readonly branch: string | undefined;
+  readonly ephemeral: boolean;
+  readonly startedAt: string;
+  readonly daemon: { readonly workerPid: number; readonly residentBytes: number };
+  readonly engine: { readonly name: EngineName } & EngineStatus;
+  readonly lease: LeaseState | { readonly state: 'unknown'; readonly reason: string };
+  readonly chunks: { readonly total: number; readonly local: number };
+  /** Bytes in the overlay that no version has, whole pages. */
+  readonly dirtyBytes: number;
+  readonly changedFiles: number;
+  readonly fetch: FetchStatus;
+}
+
+export interface PublishResult {
+  readonly outcome: 'published' | 'unchanged' | 'branched';
+  readonly version: number | undefined;
+  readonly branch: string | undefined;
+  readonly dirtyBytes: number;
+  readonly storedBytes: number;
+  readonly seconds: number;
+}
+
+export interface WarmRequest {
+  /** Path within the VM directory; undefined: every file. */
+  readonly file: string | undefined;
+  readonly range: { readonly offsetBytes: number; readonly lengthBytes: number } | undefined;
+}
+
+export interface WarmResult {
+  readonly chunks: number;
+  readonly fetchedChunks: number;
+  readonly fetchedBytes: number;
+  readonly seconds: number;
+}
+
+export interface UnmountResult {
+  /** Unpublished changes that stay on this host. */
+  readonly dirtyBytes: number;
+  readonly changedFiles: number;
+}
+
+/** Talks to the daemon of one mounted VM over its control socket. */
+export interface DaemonClient {
+  status(): Promise<DaemonStatus>;
+  /** Makes everything acknowledged flushed. */
+  flush(): Promise<void>;
+  /** Publishes the overlay as the next version. `releaseLease`: give the lease back in the same commit. */
+  publish(options: {
+    readonly releaseLease: boolean;
+    readonly onProgress?: ProgressListener;
+  }): Promise<PublishResult>;
+  warm(
+    request: WarmRequest,
+    options: { readonly signal?: AbortSignal; readonly onProgress?: ProgressListener },
+  ): Promise<WarmResult>;
+  /** Flushes, unmounts, ends the daemon. `MountBusy` while somebody uses the mount. */
+  unmount(): Promise<UnmountResult>;
+}

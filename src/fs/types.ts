@@ -1,0 +1,195 @@
+import type { MaybePromise } from '../base/index.js';
+
+/** Identifies an inode while the file system is mounted; never re-used for another inode under one mount path. */
+export type InodeNumber = number & { readonly __brand: 'InodeNumber' };
+
+/** An open file or directory. */
+export type HandleId = number & { readonly __brand: 'HandleId' };
+
+export const rootInode = 1 as InodeNumber;
+
+export interface Attributes {
+  readonly inode: InodeNumber;
+  /** File type and permissions, as `st_mode`. */
+  readonly mode: number;
+  readonly linkCount: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly sizeBytes: number;
+  /** Bytes of local disk that the overlay uses for it, in 512-byte blocks; what `du` shows. */
+  readonly blocks: number;
+  readonly accessTimeNs: bigint;
+  readonly modifyTimeNs: bigint;
+  readonly changeTimeNs: bigint;
+}
+
+/** Only the fields that are given change. `'now'` takes the file system's clock. */
+export interface AttributeChanges {
+  readonly permissions?: number;
+  readonly uid?: number;
+  readonly gid?: number;
+  readonly sizeBytes?: number;
+  readonly accessTimeNs?: bigint | 'now';
+  readonly modifyTimeNs?: bigint | 'now';
+}
+
+export interface Caller {
+  readonly uid: number;
+  readonly gid: number;
+}
+
+export interface DirectoryEntry {
+  readonly name: string;
+  readonly attributes: Attributes;
+}
+
+/** Answer to a read-ahead whose data is not on this host: the engine tells the kernel `EAGAIN`, which then asks for what it really needs. */
+export const notLocal = Symbol('not local');
+
+export interface FileSystemUsage {
+  /** Logical size of all files. */
+  readonly usedBytes: number;
+  /** What the overlay's disk still has. */
+  readonly availableBytes: number;
+  readonly totalBytes: number;
+  readonly inodes: number;
+}
+
+/** `setxattr` flags. */
+export type ExtendedAttributeMode = 'create' | 'replace' | 'either';
+
+/** `renameat2` flags; `noReplace` and `exchange` exclude each other. */
+export type RenameMode = 'replace' | 'noReplace' | 'exchange';
+
+/** `fallocate` modes. `keepSize` forms do not change the file's size. */
+export type AllocateMode = 'allocate' | 'allocateKeepSize' | 'punchHole' | 'zeroRange' | 'zeroRangeKeepSize';
+
+/**
+ * The file system that a VM sees, independent of any engine. Inode-based; an engine translates and does nothing else.
+ *
+ * - Errors are thrown (or rejected) as `FileSystemError` with an errno name; an engine answers anything else with EIO and logs it.
+ * - A method answers at once (no promise) whenever it can: everything that is local and decoded.
+ * - Every name is one path segment, UTF-8, 1 to 255 bytes; others are `EINVAL` / `ENAMETOOLONG`.
+ * - When a mutating call has returned, its effect is *acknowledged*: it survives the death of this process.
+ *   When `fsync` or `syncAll` has returned, it is *flushed*: it survives power loss.
+ * - Permission checks are the kernel's (`default_permissions`).
+ */
+export interface FileSystem {
+  lookup(parent: InodeNumber, name: string): Attributes;
+  getAttributes(inode: InodeNumber): Attributes;
+  setAttributes(inode: InodeNumber, changes: AttributeChanges): MaybePromise<Attributes>;
+  readLink(inode: InodeNumber): string;
+
+  makeDirectory(
+    parent: InodeNumber,
+    name: string,
+    permissions: number,
+    caller: Caller,
+  ): MaybePromise<Attributes>;
+  makeSymlink(parent: InodeNumber, name: string, target: string, caller: Caller): MaybePromise<Attributes>;
+  /** Regular files and fifos; devices and sockets are `EPERM`. `mode` as `st_mode`. */
+  makeNode(parent: InodeNumber, name: string, mode: number, caller: Caller): MaybePromise<Attributes>;
+  /** `open` flags as open(2). */
+  create(
+    parent: InodeNumber,
+    name: string,
+    permissions: number,
+    flags: number,
+    caller: Caller,
+  ): MaybePromise<{ readonly attributes: Attributes; readonly handle: HandleId }>;
+  link(inode: InodeNumber, newParent: InodeNumber, newName: string): MaybePromise<Attributes>;
+  unlink(parent: InodeNumber, name: string): MaybePromise<void>;
+  removeDirectory(parent: InodeNumber, name: string): MaybePromise<void>;
+  rename(
+    parent: InodeNumber,
+    name: string,
+    newParent: InodeNumber,
+    newName: string,
+    mode: RenameMode,
+  ): MaybePromise<void>;
+
+  /** Opens a regular file. An unlinked file lives until its last handle is released. O_TRUNC truncates. */
+  open(inode: InodeNumber, flags: number): MaybePromise<HandleId>;
+  release(handle: HandleId): MaybePromise<void>;
+  /** The inode behind an open handle. */
+  inodeOf(handle: HandleId): InodeNumber;
+
+  /**
+   * Fills `into` from `offsetBytes` and returns the number of bytes, short only at the end of the file.
+   * `intent` is `ahead` where the kernel guesses (a request of more than one page through the page cache): then
+   * the answer may be `notLocal` instead of waiting for the store. A recognised sequential stream is served in full.
+   */
+  read(
+    handle: HandleId,
+    offsetBytes: number,
+    into: Uint8Array,
+    intent: 'demand' | 'ahead',
+    signal?: AbortSignal,
+  ): MaybePromise<number | typeof notLocal>;
+
+  /** Writes all of `data` (O_APPEND is the kernel's work). A whole-page write never fetches. */
+  write(handle: HandleId, offsetBytes: number, data: Uint8Array): MaybePromise<number>;
+
+  fsync(handle: HandleId, dataOnly: boolean): Promise<void>;
+  /** fsync of a directory and syncfs: everything acknowledged becomes flushed. */
+  syncAll(): Promise<void>;
+
+  allocate(
+    handle: HandleId,
+    mode: AllocateMode,
+    offsetBytes: number,
+    lengthBytes: number,
+  ): MaybePromise<void>;
+  /** lseek(2) `SEEK_DATA` / `SEEK_HOLE`; `ENXIO` past the end. */
+  seek(handle: HandleId, offsetBytes: number, whence: 'data' | 'hole'): MaybePromise<number>;
+
+  /** All entries of a directory as of now, `.` and `..` not included. */
+  readDirectory(inode: InodeNumber): readonly DirectoryEntry[];
+  parentOf(directory: InodeNumber): InodeNumber;
+
+  usage(): FileSystemUsage;
+
+  getExtendedAttribute(inode: InodeNumber, name: string): Uint8Array;
+  listExtendedAttributes(inode: InodeNumber): readonly string[];
+  setExtendedAttribute(
+    inode: InodeNumber,
+    name: string,
+    value: Uint8Array,
+    mode: ExtendedAttributeMode,
+  ): MaybePromise<void>;
+  removeExtendedAttribute(inode: InodeNumber, name: string): MaybePromise<void>;
+}
+
+/** The errno names that the file system answers with. */
+export type ErrnoName =
+  | 'EPERM'
+  | 'ENOENT'
+  | 'EIO'
+  | 'ENXIO'
+  | 'EBADF'
+  | 'EAGAIN'
+  | 'EACCES'
+  | 'EBUSY'
+  | 'EEXIST'
+  | 'EXDEV'
+  | 'ENOTDIR'
+  | 'EISDIR'
+  | 'EINVAL'
+  | 'EMFILE'
+  | 'EFBIG'
+  | 'ENOSPC'
+  | 'EROFS'
+  | 'EMLINK'
+  | 'ERANGE'
+  | 'ENAMETOOLONG'
+  | 'ENOSYS'
+  | 'ENOTEMPTY'
+  | 'ELOOP'
+  | 'ENODATA'
+  | 'EOVERFLOW'
+  | 'EILSEQ'
+  | 'EOPNOTSUPP'
+  | 'ESTALE'
+  | 'EDQUOT'
+  | 'EINTR'
+  | 'E2BIG';

@@ -1,0 +1,41 @@
+import type { FileSystem } from '../fs/index.js';
+
+export interface EngineOptions {
+  /** Existing directory, absolute, without symbolic links in it. */
+  readonly mountPath: string;
+  /** Shown in /proc/mounts: `isr:VM`. Characters `[A-Za-z0-9._:-]` only. */
+  readonly sourceName: string;
+  /** Other users of the host may use the mount (the hypervisor runs as one). */
+  readonly allowOther: boolean;
+}
+
+/**
+ * Carries kernel requests to a file system. Every request is answered exactly once; a failure inside becomes an errno.
+ */
+export interface Engine extends AsyncDisposable {
+  readonly name: EngineName;
+
+  /** Resolves when somebody else unmounted us, with the reason. */
+  readonly unmounted: Promise<string>;
+
+  /**
+   * Unmounts: `EBUSY` (`MountBusy`) while files are open or a process stands in it, unless `lazy`.
+   * After it resolves no request is under way. Idempotent.
+   */
+  unmount(options?: { readonly lazy?: boolean }): Promise<void>;
+
+  status(): EngineStatus;
+}
+
+export type EngineName = 'fuse-native' | 'kernel';
+
+export interface EngineStatus {
+  readonly requests: number;
+  readonly requestsWaiting: number;
+  /** Read-ahead that was refused because its data is not local. */
+  readonly refusedAhead: number;
+  /** Requests answered with an errno that says something is wrong (EIO, ENOSPC); ENOENT and the like are not counted. */
+  readonly errors: number;
+}
+
+export type MountEngine = (fileSystem: FileSystem, options: EngineOptions) => Promise<Engine>;

@@ -1,0 +1,2 @@
+/** This host: its identity, configuration, keys, and where its state files are. */
+export type { Configuration, HostHome, VmPaths } from './types.js';

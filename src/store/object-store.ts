@@ -1,0 +1,67 @@
+/** The name of an object: path segments of `[a-z0-9._-]` joined by `/`, at most 200 characters, never starting with a dot. */
+export type ObjectKey = string & { readonly __brand: 'ObjectKey' };
+
+/** Half-open: `lengthBytes` bytes starting at `offsetBytes`. */
+export interface ByteRange {
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+}
+
+export interface ObjectInfo {
+  readonly key: ObjectKey;
+  readonly lengthBytes: number;
+}
+
+export interface RequestOptions {
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * A flat key space of immutable objects.
+ *
+ * Every implementation and wrapper MUST keep this contract (the conformance suite in `test/store/` checks it):
+ * - `get` returns exactly the bytes asked for, or throws; never short data. A range beyond the end is `ObjectTruncated`.
+ * - `put` and `putIfAbsent` are atomic: a reader sees nothing or the whole object. When they resolve, the object is
+ *   durable (survives power loss of the store's host as far as the store can promise).
+ * - `putIfAbsent` has exactly one winner among concurrent callers, across processes and hosts.
+ * - Errors: `ObjectMissing`, `ObjectTruncated`, `StoreUnreachable` (try again later), `StoreRefused` (permission, full,
+ *   read-only: trying again does not help until somebody acts). `Cancelled` when the signal fires.
+ * - Memory: buffers passed in are not kept after the promise settles; returned buffers belong to the caller.
+ */
+export interface ObjectStore extends AsyncDisposable {
+  /** For messages: where this is, without credentials. */
+  readonly description: string;
+
+  get(key: ObjectKey, range?: ByteRange, options?: RequestOptions): Promise<Uint8Array>;
+
+  /** Creates or replaces. */
+  put(key: ObjectKey, parts: readonly Uint8Array[], options?: RequestOptions): Promise<void>;
+
+  /** Creates, or reports that an object of this name is already there (and leaves it alone). */
+  putIfAbsent(
+    key: ObjectKey,
+    parts: readonly Uint8Array[],
+    options?: RequestOptions,
+  ): Promise<'created' | 'exists'>;
+
+  /**
+   * Objects whose key starts with `prefix` (which ends with `/`), in ascending key order;
+   * only keys greater than `after`, if given. Objects created meanwhile may or may not appear.
+   */
+  list(prefix: string, options?: RequestOptions & { readonly after?: ObjectKey }): AsyncIterable<ObjectInfo>;
+
+  /** Undefined when there is no such object. */
+  stat(key: ObjectKey, options?: RequestOptions): Promise<ObjectInfo | undefined>;
+
+  /** Deleting what is not there is not an error. */
+  delete(key: ObjectKey, options?: RequestOptions): Promise<void>;
+}
+
+const keyPattern = /^(?!.*(?:^|\/)\.)[a-z0-9._-]+(?:\/[a-z0-9._-]+)*$/;
+
+/** Checks the grammar of a key. A bad key is a programming error, not an operating error. */
+export function objectKey(text: string): ObjectKey {
+  if (text.length > 200 || !keyPattern.test(text))
+    throw new Error(`not an object key: ${JSON.stringify(text)}`);
+  return text as ObjectKey;
+}
