@@ -1,4 +1,5 @@
 /** The ground floor: error classes, limits and small types that every room uses. Imports nothing of ours. */
+export { parseByteSize } from './byte-size.js';
 export {
   Cancelled,
   InvalidInput,
@@ -10,3 +11,4 @@ export {
 export { limits } from './limits.js';
 export type { MaybePromise } from './maybe-promise.js';
 export type { Progress, ProgressListener } from './progress.js';
+export { ResourceStack } from './resource-stack.js';

@@ -1,4 +1,4 @@
-import type { HostIdentity } from '../repo/index.js';
+import type { HostIdentity, RepositorySecrets } from '../repo/index.js';
 
 /**
  * This host's state and cache: everything under `ISR_HOME`. Layout (docs/operations.md lists each file):
@@ -8,6 +8,9 @@ import type { HostIdentity } from '../repo/index.js';
  *     keys/REPOSITORY.json                 repository keys, mode 0600
  *     cache/v1/                            sealed chunks, shared by all VMs
  *     vms/REPOSITORY/VM/                   one directory a VM: see VmPaths
+ *     run/                                 sockets; in /tmp where the home's path is too long for them
+ *
+ * Directories have mode 0700, files 0600; files are replaced atomically and durably.
  */
 export interface HostHome {
   readonly path: string;
@@ -15,9 +18,20 @@ export interface HostHome {
   readonly configuration: Configuration;
   readonly cachePath: string;
   keyPath(repositoryId: string): string;
-  /** Paths of one VM's state; `create` makes the directories (mode 0700). */
+  /** `KeyMissing`, `HomeDamaged`. */
+  loadSecrets(repositoryId: string): Promise<RepositorySecrets>;
+  /**
+   * Keeps keys, durably. Never replaces a key that can sign by a read-only one; `KeyConflict` when another key of
+   * this repository is here.
+   */
+  saveSecrets(secrets: RepositorySecrets): Promise<void>;
+  /** Repositories that this host has a key for. */
+  repositoriesWithKey(): Promise<readonly string[]>;
+  /** Paths of one VM's state. The VM's name must be a valid one. Makes nothing. */
   vmPaths(repositoryId: string, vmName: string): VmPaths;
-  /** VMs of a repository that have state on this host. */
+  /** The same, and makes `directory` and `run`. */
+  makeVmPaths(repositoryId: string, vmName: string): Promise<VmPaths>;
+  /** VMs of a repository that have state on this host beyond the record of what was seen. Sorted. */
   vmsWithState(repositoryId: string): Promise<readonly string[]>;
 }
 
@@ -35,7 +49,10 @@ export interface VmPaths {
   readonly run: string;
 }
 
-/** `config.toml` in `ISR_HOME`; every key is optional there, and flags and environment win over it. */
+/**
+ * What `config.toml` says, in the user's own configuration directory and in `ISR_HOME` (which wins), with defaults
+ * filled in. Flags and environment win over it.
+ */
 export interface Configuration {
   readonly repository: string | undefined;
   readonly engine: string | undefined;
