@@ -1,0 +1,4 @@
+/** What Node.js lacks of the operating system: holes in files, and telling processes apart. */
+export { SystemCallError } from './libc.js';
+export { bootId, isProcessAlive, processStartTime } from './process.js';
+export { allocate, nextData, nextHole, punchHole, zeroRange } from './sparse.js';
