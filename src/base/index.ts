@@ -1,5 +1,6 @@
 /** The ground floor: error classes, limits and small types that every room uses. Imports nothing of ours. */
 export { parseByteSize } from './byte-size.js';
+export { systemClock, type Clock } from './clock.js';
 export {
   Cancelled,
   InvalidInput,

@@ -17,6 +17,12 @@ export const limits = {
   /** Longest blob we open: guards memory against a forged length before authentication. */
   blobBytesMax: 64 * 1024 * 1024,
 
+  /** Derived pack keys that a thread keeps: deriving one costs 20 us, and neighbouring chunks share packs. */
+  packKeysCached: 256,
+
+  /** Jobs that wait for a codec thread, of all priorities: what 256 waiting kernel requests, replay and a pack in the making can ask for at once, with room. */
+  codecQueueJobs: 4096,
+
   /** Longest log entry (commit or lease) we read. */
   logEntryBytesMax: 64 * 1024,
 
@@ -41,6 +47,50 @@ export const limits = {
   /** Store requests that one daemon has under way at once; `demandReserved` of them only ever serve demand. */
   storeRequestsInFlight: 16,
   storeRequestsReservedForDemand: 4,
+
+  /** Background requests at once while no demand is under way: enough to fill a link of 20 ms and 1 Gb/s with warm ranges. */
+  storeRequestsBackground: 4,
+
+  /** Background requests at once while demand is under way: they share its link, and progress must not end either. */
+  storeRequestsBackgroundDuringDemand: 1,
+
+  /** First and longest pause between two probes of a store that does not answer. */
+  storeRetryMs: 250,
+  storeRetryMsMax: 5_000,
+
+  /** One warm request: large enough that requests per byte vanish, small enough that demand is not long behind it. */
+  warmRangeBytes: 1024 * 1024,
+
+  /** A gap between two wanted blobs that is cheaper to fetch than another request. */
+  warmGapBytes: 64 * 1024,
+
+  /** Chunks that warming looks at together to find neighbours. */
+  warmWindowChunks: 512,
+
+  /** Warm ranges in memory at once, in transit or being verified. */
+  warmRangesInFlight: 4,
+
+  /** Fetched around a chunk-map node, because its neighbours are likely next; and how many such ranges are remembered. */
+  mapRangeBytes: 128 * 1024,
+  mapRangesKept: 8,
+
+  /** Local cache entries being read and opened at once; each holds a sealed and an open chunk. */
+  localReadsInFlight: 16,
+
+  /** Local cache entries being written at once; a fetch waits for its turn, so that a slow disk cannot fill memory. */
+  localWritesInFlight: 16,
+
+  /** How long the local cache is left alone after a failed write, so that a full disk does not cost every read. */
+  localCachePauseMs: 30_000,
+
+  /** The time of last use of a cache entry is at most this wrong, and written at most this often. */
+  localCacheTouchMs: 5 * 60_000,
+
+  /** Cache entries whose last touch is remembered. */
+  localCacheTouchesRemembered: 16_384,
+
+  /** Chunks that one read of a file works on at once. */
+  chunksPerRead: 16,
 
   /** Kernel requests that may wait for the store at once; more are answered when others finish. */
   kernelRequestsWaiting: 256,

@@ -6,6 +6,7 @@ import type koffiModule from 'koffi';
 interface Libc {
   readonly lseek: (fd: number, offsetBytes: number, whence: number) => number;
   readonly fallocate: (fd: number, mode: number, offsetBytes: number, lengthBytes: number) => number;
+  readonly flock: (fd: number, operation: number) => number;
   /** The error number of the last call on this thread; read it before anything else runs. */
   readonly errno: () => number;
 }
@@ -27,6 +28,7 @@ function loadLibc(): Libc {
     fallocate: library.func(
       'int fallocate(int fd, int mode, int64_t offset, int64_t length)',
     ) as Libc['fallocate'],
+    flock: library.func('int flock(int fd, int operation)') as Libc['flock'],
     errno: () => koffi.errno(),
   };
 }
