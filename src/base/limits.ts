@@ -23,6 +23,9 @@ export const limits = {
   /** Jobs that wait for a codec thread, of all priorities: what 256 waiting kernel requests, replay and a pack in the making can ask for at once, with room. */
   codecQueueJobs: 4096,
 
+  /** Longest object that is read in one piece: four packs. Guards memory against a store that answers without end. */
+  wholeObjectBytesMax: 128 * 1024 * 1024,
+
   /** Longest log entry (commit or lease) we read. */
   logEntryBytesMax: 64 * 1024,
 

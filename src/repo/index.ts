@@ -2,6 +2,36 @@
  * Versions of VM directories in a store: keys, sealing, packs, chunk maps, manifests, the log of commits and leases,
  * publishing, verifying, exporting. The format is described in docs/format.md. Never knows a mount.
  */
+export {
+  DamagedObject,
+  InvalidKeyFile,
+  InvalidVmName,
+  LeaseHeld,
+  LeaseLost,
+  ReadOnlyKey,
+  RepositoryExists,
+  RepositoryMissing,
+  RolledBack,
+  UnknownFormat,
+  VersionMissing,
+  VmMissing,
+  WrongKey,
+  WrongPassphrase,
+} from './errors.js';
+export { createCodecPool, type CodecPool } from './codec/pool.js';
+export type { SealJob, SealOutcome } from './codec/messages.js';
+export type { CodecPriority } from './codec/priority-queue.js';
+export {
+  blobCounterMax,
+  firstBlobCounter,
+  Sealer,
+  sealOverheadBytes,
+  type SealedIdentity,
+  type SealedKind,
+} from './format/sealer.js';
+export type { SealingSecrets } from './format/key-schedule.js';
+export { packKey } from './format/object-keys.js';
+export { isChunkSize, mapHeight } from './format/manifest.js';
 export type {
   BlobId,
   BlobKind,
@@ -9,7 +39,9 @@ export type {
   BlobReference,
   Branch,
   Commit,
+  CommitDraft,
   FileMap,
+  HeldLease,
   HostIdentity,
   InodeMetadata,
   LeaseState,
@@ -19,6 +51,7 @@ export type {
   MapEntry,
   PackId,
   PublishSource,
+  SeenPosition,
   SourceFile,
   SourceInode,
   Timestamps,

@@ -103,11 +103,14 @@ export interface Commit {
   readonly position: LogPosition;
 }
 
+/** A commit before the log gave it its place. */
+export type CommitDraft = Omit<Commit, 'position' | 'version'>;
+
 /** Work that lost its lease: complete, readable, but not a version. */
 export interface Branch {
   /** Unique within the VM: `HOST-vN-TIMESTAMP`. */
   readonly name: string;
-  readonly commit: Omit<Commit, 'position' | 'version'>;
+  readonly commit: CommitDraft;
 }
 
 export type LeaseState =
@@ -119,9 +122,26 @@ export type LeaseState =
       readonly since: Date;
     };
 
+/** The right to publish a VM's next version, as this host holds it. */
+export interface HeldLease {
+  readonly vmName: string;
+  readonly holder: HostIdentity;
+  /** The log position that gave the lease; a later one fences it. */
+  readonly leaseNumber: LogPosition;
+  readonly since: Date;
+}
+
+/** How far a host has seen a VM's log; kept by the host to notice a store that goes back in time. */
+export interface SeenPosition {
+  readonly position: LogPosition;
+  /** SHA-256 of the stored log entry, in hex. */
+  readonly digest: string;
+}
+
 /** The newest state of a VM's log. */
 export interface VmHead {
-  readonly position: LogPosition;
+  /** 0 where nothing was written yet. */
+  readonly position: LogPosition | 0;
   readonly latest: Commit | undefined;
   readonly lease: LeaseState;
 }
@@ -149,7 +169,20 @@ export interface SourceFile {
    * Ranges of chunk indexes that may differ from `base` (from all-zero where there is no base), ascending, not
    * overlapping. Chunks outside are taken over from `base`; chunks past its end are zero.
    */
-  changedChunks(): AsyncIterable<{ readonly first: number; readonly count: number }>;
-  /** Fills `into` (whole chunks, starting at chunk `first`); bytes past the end of the file must be zero. */
+  changedChunks(): AsyncIterable<ChangedRange>;
+  /**
+   * Fills `into` (whole chunks, starting at chunk `first`); bytes past the end of the file must be zero. Several reads
+   * may be under way at once, also outside of the changed ranges. `into` may lie in shared memory.
+   */
   readChunks(first: number, into: Uint8Array): MaybePromise<void>;
+  /** Called once, after the last read: checks that the file did not change meanwhile, frees what reading needed. */
+  finish?(): Promise<void>;
+}
+
+/** Consecutive chunks that may have changed. */
+export interface ChangedRange {
+  readonly first: number;
+  readonly count: number;
+  /** Every chunk of the range is known to be zero now: it is not read, and costs nothing however long it is. */
+  readonly zero?: true;
 }

@@ -1,0 +1,43 @@
+import { workerData } from 'node:worker_threads';
+import { move, transferableSymbol, valueSymbol } from 'piscina';
+import { DamagedObject } from '../errors.js';
+import type { SealingSecrets } from '../format/key-schedule.js';
+import { Sealer } from '../format/sealer.js';
+import type { ThreadJob, ThreadResult } from './messages.js';
+import { sealUnlessKnown } from './seal-unless-known.js';
+
+/* The code of a codec thread: one sealer for its whole life, one job at a time. */
+
+const sealer = new Sealer(workerData as SealingSecrets);
+
+export default function run(job: ThreadJob): unknown {
+  try {
+    return withoutCopy(perform(job));
+  } catch (error) {
+    if (!(error instanceof DamagedObject)) throw error;
+    return { outcome: 'damaged', key: error.key, what: error.what } satisfies ThreadResult;
+  }
+}
+
+function perform(job: ThreadJob): ThreadResult {
+  switch (job.work) {
+    case 'seal':
+      return sealUnlessKnown(sealer, job);
+    case 'open':
+      return { outcome: 'opened', plaintext: sealer.open(job.sealed, job.reference, job.kind) };
+  }
+}
+
+/** Hands the result's bytes over to the receiving thread. */
+function withoutCopy(result: ThreadResult): unknown {
+  switch (result.outcome) {
+    case 'sealed':
+      return move({ [transferableSymbol]: result.sealed.buffer, [valueSymbol]: result });
+    case 'opened':
+      return move({ [transferableSymbol]: result.plaintext.buffer, [valueSymbol]: result });
+    case 'zero':
+    case 'unchanged':
+    case 'damaged':
+      return result;
+  }
+}
