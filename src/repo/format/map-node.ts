@@ -56,7 +56,7 @@ export class MapNode {
   }
 
   /** Bytes of memory that the node keeps alive, for caches. */
-  get heldBytes(): number {
+  get memoryBytes(): number {
     return this.#entries.length + this.#packIds.length * 64;
   }
 
