@@ -1,6 +1,5 @@
 import { limits, type MaybePromise } from '../../src/base/index.js';
-import type {
-  notLocal} from '../../src/fs/index.js';
+import type { notLocal } from '../../src/fs/index.js';
 import {
   FileSystemError,
   rootInode,
