@@ -29,6 +29,12 @@ export const limits = {
   /** Longest log entry (commit or lease) we read. */
   logEntryBytesMax: 64 * 1024,
 
+  /** Times that appending to a VM's log starts over because another host was faster; each loss means that somebody else succeeded. */
+  logAppendAttempts: 16,
+
+  /** Names or branches that are read from the store at once while listing them. */
+  recordReadsInFlight: 8,
+
   /** Inodes in one VM directory: the manifest is held in memory. */
   manifestInodesMax: 200_000,
 
@@ -94,6 +100,21 @@ export const limits = {
 
   /** Chunks that one read of a file works on at once. */
   chunksPerRead: 16,
+
+  /** Data files of an overlay that are open at once, beside the descriptors of sockets, packs and the hypervisor's handles. */
+  overlayOpenFiles: 128,
+
+  /** Records that an overlay's journal gathers before it is written anew: bounds its size on disk and the time to open it. */
+  overlayJournalBytes: 16 * 1024 * 1024,
+
+  /** Files that are open through one mount at once. */
+  openHandles: 65_536,
+
+  /** Names of one inode, and bytes of a symbolic link and of extended attributes (one value; all of an inode), as in Linux and ext4. */
+  linkCountMax: 65_000,
+  symlinkTargetBytesMax: 4095,
+  extendedAttributeBytesMax: 64 * 1024,
+  extendedAttributesBytesMax: 64 * 1024,
 
   /** Kernel requests that may wait for the store at once; more are answered when others finish. */
   kernelRequestsWaiting: 256,
