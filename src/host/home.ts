@@ -1,6 +1,7 @@
+import { createHash } from 'node:crypto';
 import { mkdir, readdir, realpath } from 'node:fs/promises';
 import { homedir, hostname } from 'node:os';
-import { basename, join, resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { systemErrorCode } from '../base/index.js';
 import type { HostIdentity, RepositorySecrets } from '../repo/index.js';
 import {
@@ -12,6 +13,7 @@ import {
 import { HomeUnusable, InvalidConfiguration } from './errors.js';
 import { loadIdentity } from './identity.js';
 import { readKeyFile, writeKeyFile } from './key-file.js';
+import { readRepositoryRecord, writeRepositoryRecord } from './repository-record.js';
 import { makePrivateDirectory, runDirectoryOf, vmRunDirectory } from './run-directory.js';
 import type { Configuration, HostHome, VmPaths } from './types.js';
 
@@ -71,9 +73,16 @@ class Home implements HostHome {
     return writeKeyFile(this.keyPath(secrets.repositoryId), secrets);
   }
 
-  async repositoriesWithKey(): Promise<readonly string[]> {
-    const files = await readdir(join(this.path, 'keys'));
-    return files.filter((file) => file.endsWith('.json')).map((file) => basename(file, '.json'));
+  repositoryAt(url: string): Promise<string | undefined> {
+    return readRepositoryRecord(this.#repositoryRecord(url));
+  }
+
+  rememberRepository(url: string, repositoryId: string): Promise<void> {
+    return writeRepositoryRecord(this.#repositoryRecord(url), repositoryId);
+  }
+
+  async repositoriesWithState(): Promise<readonly string[]> {
+    return (await readdir(join(this.path, 'vms'))).sort();
   }
 
   vmPaths(repositoryId: string, vmName: string): VmPaths {
@@ -107,6 +116,12 @@ class Home implements HostHome {
     return found.sort();
   }
 
+  /** Named by a hash: a URL can be long, and none of it is for reading here. */
+  #repositoryRecord(url: string): string {
+    const name = createHash('sha256').update(url).digest('hex').slice(0, 32);
+    return join(this.path, 'repositories', `${name}.json`);
+  }
+
   #vmsDirectory(repositoryId: string): string {
     return join(this.path, 'vms', pathSegment(repositoryId));
   }
@@ -120,8 +135,8 @@ function defaultHome(environment: NodeJS.ProcessEnv): string {
 
 async function makeHome(path: string): Promise<string> {
   try {
-    for (const directory of [path, join(path, 'keys'), join(path, 'cache', 'v1'), join(path, 'vms')]) {
-      await mkdir(directory, { recursive: true, mode: 0o700 });
+    for (const directory of ['keys', 'repositories', 'cache/v1', 'vms']) {
+      await mkdir(join(path, directory), { recursive: true, mode: 0o700 });
     }
     return await realpath(path);
   } catch (cause) {

@@ -6,6 +6,7 @@ import type { HostIdentity, RepositorySecrets } from '../repo/index.js';
  *     config.toml                          optional
  *     host.json                            identity
  *     keys/REPOSITORY.json                 repository keys, mode 0600
+ *     repositories/HASH-OF-URL.json        which repository was seen at a URL
  *     cache/v1/                            sealed chunks, shared by all VMs
  *     vms/REPOSITORY/VM/                   one directory a VM: see VmPaths
  *     run/                                 sockets; in /tmp where the home's path is too long for them
@@ -25,8 +26,11 @@ export interface HostHome {
    * this repository is here.
    */
   saveSecrets(secrets: RepositorySecrets): Promise<void>;
-  /** Repositories that this host has a key for. */
-  repositoriesWithKey(): Promise<readonly string[]>;
+  /** Which repository is at this URL, as last seen from here: commands about local state work without the store. */
+  repositoryAt(url: string): Promise<string | undefined>;
+  rememberRepository(url: string, repositoryId: string): Promise<void>;
+  /** Repositories with a directory under `vms/`. Sorted. */
+  repositoriesWithState(): Promise<readonly string[]>;
   /** Paths of one VM's state. The VM's name must be a valid one. Makes nothing. */
   vmPaths(repositoryId: string, vmName: string): VmPaths;
   /** The same, and makes `directory` and `run`. */

@@ -1,0 +1,78 @@
+import { normalize } from 'node:path';
+import { InvalidInput, parseByteSize } from '../base/index.js';
+import type { EngineName } from '../fuse/index.js';
+import { InvalidVmName, type VersionNumber } from '../repo/index.js';
+
+/** Half-open range of bytes. */
+export interface ByteSpan {
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+}
+
+/** Checked here already, so that a bad name is refused before anything is opened. */
+export function parseVmName(text: string): string {
+  if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(text)) throw new InvalidVmName(text);
+  return text;
+}
+
+const engineNames: readonly EngineName[] = ['fuse-native'];
+
+export function parseEngine(text: string): EngineName {
+  const engine = engineNames.find((name) => name === text);
+  if (engine !== undefined) return engine;
+  throw new InvalidInput(`There is no engine named ${text}.`, {
+    remedy: `Engines are: ${engineNames.join(', ')}.`,
+  });
+}
+
+/** `7` or `v7`. */
+export function parseVersion(text: string): VersionNumber {
+  const number = Number(/^v?([1-9]\d{0,14})$/.exec(text)?.[1] ?? Number.NaN);
+  if (Number.isNaN(number)) {
+    throw new InvalidInput(`${text} is not a version number.`, { remedy: 'Versions count from 1.' });
+  }
+  return number as VersionNumber;
+}
+
+/** `20G`, `64MiB`, `4096`. */
+export function parseSize(text: string): number {
+  const bytes = parseByteSize(text);
+  if (bytes === undefined) {
+    throw new InvalidInput(`${text} is not a size.`, {
+      remedy: 'Write a number of bytes, or a unit of 1024 with it: 64K, 1.5G.',
+    });
+  }
+  return bytes;
+}
+
+/** `A-B`: from byte A up to, not including, byte B. */
+export function parseRange(text: string): ByteSpan {
+  const [first, last, ...rest] = text.split('-');
+  const offsetBytes = parseByteSize(first ?? '');
+  const endBytes = parseByteSize(last ?? '');
+  if (rest.length > 0 || offsetBytes === undefined || endBytes === undefined || endBytes <= offsetBytes) {
+    throw new InvalidInput(`${text} is not a range.`, {
+      remedy: 'Write FIRST-END in bytes or with units, as 0-64M; END itself is not in the range.',
+    });
+  }
+  return { offsetBytes, lengthBytes: endBytes - offsetBytes };
+}
+
+/** The fixed path of a VM: the same text on every host, so it must say the place in one way only. */
+export function parseMountPath(text: string): string {
+  const problem = problemOfMountPath(text);
+  if (problem === undefined) return text;
+  throw new InvalidInput(`${JSON.stringify(text)} cannot be the path of a VM: ${problem}.`, {
+    remedy: 'Give an absolute path without ".", ".." and doubled slashes, as /vms/web.',
+  });
+}
+
+function problemOfMountPath(path: string): string | undefined {
+  if (!path.startsWith('/')) return 'it is not absolute';
+  if (path === '/') return 'it is the root of the file system';
+  // eslint-disable-next-line no-control-regex -- they would garble the mount table and every message
+  if (/[\0-\x1f\x7f]/.test(path)) return 'it has control characters in it';
+  if (normalize(path) !== path || path.endsWith('/')) return 'it is not in its shortest form';
+  if (Buffer.byteLength(path) > 1024) return 'it is longer than 1024 bytes';
+  return undefined;
+}

@@ -1,0 +1,195 @@
+import type { Command } from 'commander';
+import { connectDaemon, findDaemon, type DaemonStatus } from '../../daemon/index.js';
+import { readOverlaySummary } from '../../fs/index.js';
+import type { HostIdentity, LeaseState } from '../../repo/index.js';
+import { StoreUnreachable } from '../../store/index.js';
+import { parseVmName } from '../arguments.js';
+import { examples, type Bind } from '../command.js';
+import type { CommandContext } from '../context.js';
+import { describeChanges, describeLease } from '../describe.js';
+import { formatBytes, formatCount, formatDate, formatFields, formatSeconds, formatTable } from '../format.js';
+
+type UnknownLease = { readonly state: 'unknown'; readonly reason: string };
+
+/** What this host has of a VM. `mount` is there while a daemon serves it. */
+interface LocalVm {
+  readonly repositoryId: string;
+  readonly vmName: string;
+  /** `dead`: a daemon died and left its mount behind; `silent`: it lives and does not answer. */
+  readonly daemon: 'none' | 'alive' | 'dead' | 'silent';
+  readonly mount: DaemonStatus | undefined;
+  readonly dirtyBytes: number;
+  readonly changedFiles: number;
+}
+
+export function configure(command: Command, bind: Bind): void {
+  command
+    .description(
+      'Say where a VM is mounted, which version, who has its lease, what is local and what is not published. Without a VM: every VM that this host has something of.',
+    )
+    .argument('[vm]', 'name of the VM', parseVmName)
+    .addHelpText('after', examples('isr status', 'isr status web', 'isr status web --json'))
+    .action(bind(status));
+}
+
+async function status(context: CommandContext, vmName: string | undefined): Promise<undefined> {
+  if (vmName === undefined) await statusOfAll(context);
+  else await statusOfOne(context, vmName);
+  return undefined;
+}
+
+async function statusOfAll(context: CommandContext): Promise<void> {
+  const home = await context.home();
+  const named = await context.repositoryUrlIfNamed();
+  const repositories =
+    named === undefined ? await home.repositoriesWithState() : [await context.repositoryId()];
+  const vms: LocalVm[] = [];
+  for (const repositoryId of repositories) {
+    for (const vmName of await home.vmsWithState(repositoryId)) {
+      const vm = await inspectLocal(context, repositoryId, vmName);
+      if (vm.daemon !== 'none' || vm.changedFiles > 0) vms.push(vm);
+    }
+  }
+  context.output.result(
+    { home: home.path, vms },
+    vms.length === 0
+      ? 'No VM is mounted on this host, and no changes are unpublished.'
+      : formatTable(vms, [
+          { title: 'VM', cell: ({ vmName }) => vmName },
+          { title: 'STATE', cell: describeState },
+          { title: 'VERSION', cell: ({ mount }) => (mount === undefined ? '-' : originOf(mount)) },
+          { title: 'UNPUBLISHED', align: 'right', cell: ({ dirtyBytes }) => formatBytes(dirtyBytes) },
+          { title: 'PATH', cell: ({ mount }) => mount?.mountPath ?? '-' },
+        ]),
+  );
+}
+
+async function statusOfOne(context: CommandContext, vmName: string): Promise<void> {
+  const { identity } = await context.home();
+  const vm = await inspectLocal(context, await context.repositoryId(), vmName);
+  if (vm.mount !== undefined) {
+    context.output.result({ ...vm, lease: vm.mount.lease }, describeMounted(vm.mount, identity));
+    return;
+  }
+  const { lease, newest } = await askStore(context, vmName);
+  context.output.result(
+    { ...vm, lease, newestVersion: newest ?? null },
+    formatFields([
+      ['VM', vmName],
+      ['State', describeState(vm)],
+      ['Newest version', newest === undefined ? 'unknown' : String(newest)],
+      ['Lease', describeAnyLease(lease, identity)],
+      ['To do', adviseUnmounted(vm, lease, identity)],
+    ]),
+  );
+}
+
+async function inspectLocal(context: CommandContext, repositoryId: string, vmName: string): Promise<LocalVm> {
+  const home = await context.home();
+  const paths = home.vmPaths(repositoryId, vmName);
+  const client = await connectDaemon(paths, vmName);
+  if (client !== undefined) {
+    const mount = await client.status().catch(() => undefined);
+    const { dirtyBytes, changedFiles } = mount ?? { dirtyBytes: 0, changedFiles: 0 };
+    const daemon = mount === undefined ? 'silent' : 'alive';
+    return { repositoryId, vmName, daemon, mount, dirtyBytes, changedFiles };
+  }
+  const daemon = (await findDaemon(paths)).state === 'none' ? 'none' : 'dead';
+  const summary = await readOverlaySummary(paths.overlay);
+  return {
+    repositoryId,
+    vmName,
+    daemon,
+    mount: undefined,
+    dirtyBytes: summary?.bytes ?? 0,
+    changedFiles: summary?.changedFiles ?? 0,
+  };
+}
+
+/** What only the store knows; local state is shown even when it does not answer. A VM that does not exist is an error. */
+async function askStore(
+  context: CommandContext,
+  vmName: string,
+): Promise<{ readonly lease: LeaseState | UnknownLease; readonly newest: number | undefined }> {
+  try {
+    const { head, latest } = await context.logOfExisting(vmName);
+    return { lease: head.lease, newest: latest.version };
+  } catch (error) {
+    if (!(error instanceof StoreUnreachable)) throw error;
+    return { lease: { state: 'unknown', reason: error.message }, newest: undefined };
+  }
+}
+
+function describeState({ daemon, changedFiles, mount }: LocalVm): string {
+  switch (daemon) {
+    case 'alive':
+      return mount?.ephemeral === true ? 'mounted, ephemeral' : 'mounted';
+    case 'silent':
+      return 'mounted, but its daemon does not answer';
+    case 'dead':
+      return 'its daemon died';
+    case 'none':
+      return changedFiles > 0 ? 'unpublished changes' : 'nothing here';
+  }
+}
+
+function describeAnyLease(lease: LeaseState | UnknownLease, here: HostIdentity): string {
+  return lease.state === 'unknown' ? `unknown: ${lease.reason}` : describeLease(lease, here);
+}
+
+function adviseUnmounted(vm: LocalVm, lease: LeaseState | UnknownLease, here: HostIdentity): string {
+  const { vmName } = vm;
+  if (vm.daemon === 'dead')
+    return `mount it again with \`isr mount ${vmName}\`: what was acknowledged is kept`;
+  if (vm.changedFiles > 0) return describeChanges(vmName, vm);
+  if (lease.state === 'held' && lease.holder.hostId !== here.hostId) {
+    return `suspend it there, or take the lease over with \`isr lease break ${vmName}\``;
+  }
+  return `\`isr resume ${vmName}\` or \`isr mount ${vmName}\``;
+}
+
+function originOf(mount: DaemonStatus): string {
+  return mount.branch ?? String(mount.version ?? '-');
+}
+
+function describeMounted(mount: DaemonStatus, here: HostIdentity): string {
+  const { chunks, daemon, engine, fetch } = mount;
+  const fields: [string, string][] = [
+    ['VM', mount.vmName],
+    ['Mounted at', `${mount.mountPath}, since ${formatDate(new Date(mount.startedAt))}`],
+    ['Version', `${originOf(mount)}${mount.ephemeral ? ' (ephemeral: changes are thrown away)' : ''}`],
+    ['Repository', mount.repository],
+    ['Lease', describeAnyLease(mount.lease, here)],
+    ['Local', chunks === undefined ? 'not known yet' : describeChunks(chunks)],
+    ['Unpublished', `${formatBytes(mount.dirtyBytes)} in ${formatCount(mount.changedFiles, 'file')}`],
+    ['Demand', describeFetches(fetch.fetches.demand)],
+    ['Background', describeFetches(fetch.fetches.background)],
+    [
+      'Cache hits',
+      `${fetch.memoryHits} in memory (${formatBytes(fetch.memoryBytes)}), ${fetch.localHits} on disk`,
+    ],
+    ['Requests', `${engine.requests} through ${engine.name}, ${engine.requestsWaiting} waiting`],
+    ['Errors', describeErrors(mount)],
+    ['Daemon', `process ${daemon.workerPid}, ${formatBytes(daemon.residentBytes)} resident`],
+  ];
+  if (fetch.waitingForStore !== undefined) {
+    const { since, reason } = fetch.waitingForStore;
+    fields.push(['Waiting', `for the store since ${formatDate(new Date(since))}: ${reason}`]);
+  }
+  return formatFields(fields);
+}
+
+function describeChunks({ local, total }: { readonly local: number; readonly total: number }): string {
+  const percent = total === 0 ? 100 : Math.floor((100 * local) / total);
+  return `${local} of ${formatCount(total, 'chunk')} (${percent} %)`;
+}
+
+function describeFetches(counts: DaemonStatus['fetch']['fetches']['demand']): string {
+  return `${counts.requests} requests, ${formatBytes(counts.bytes)}, ${formatSeconds(counts.waitMs / 1000)} waited`;
+}
+
+function describeErrors({ engine, fetch }: DaemonStatus): string {
+  const total = engine.errors + fetch.errors;
+  if (total === 0) return 'none';
+  return `${engine.errors} answered to programs, ${fetch.errors} in fetches${fetch.lastError === undefined ? '' : `; last: ${fetch.lastError}`}`;
+}

@@ -1,0 +1,28 @@
+import { IsrError } from '../base/index.js';
+
+/** The command line does not parse. */
+export class Usage extends IsrError {
+  override readonly code = 'USAGE';
+}
+
+/** A file that would have been overwritten. */
+export class FileExists extends IsrError {
+  override readonly code = 'FILE_EXISTS';
+  constructor(path: string) {
+    super(`${path} exists already and is left alone.`, {
+      facts: { path },
+      remedy: 'Choose another name, or move the file away.',
+    });
+  }
+}
+
+/** The VM's unpublished changes on this host would be left behind. */
+export class UnpublishedChanges extends IsrError {
+  override readonly code = 'UNPUBLISHED_CHANGES';
+  constructor(vmName: string) {
+    super(`${vmName} has unpublished changes on this host.`, {
+      facts: { vm: vmName },
+      remedy: `Publish them with \`isr publish ${vmName}\` or drop them with \`isr discard ${vmName}\`, then try again.`,
+    });
+  }
+}

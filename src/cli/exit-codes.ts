@@ -1,0 +1,144 @@
+import { IsrError, systemErrorCode, type ErrorFacts } from '../base/index.js';
+
+/** What the exit code of a command means; documented in docs/commands.md and never renumbered. */
+export const exitCodes = {
+  ok: 0,
+  /** A bug, or something this table does not know. */
+  unexpected: 1,
+  /** The command line, a name, a path or a configuration cannot be used. */
+  invalidInput: 2,
+  /** There is no such repository, VM, version, file or local state. */
+  notFound: 3,
+  /** Somebody or something is in the way: a lease, a mount, unpublished changes, an existing repository. */
+  conflict: 4,
+  /** An object is damaged, missing or not what it should be. */
+  damaged: 5,
+  /** The store does not answer or refuses. */
+  store: 6,
+  /** The local disk is full. */
+  noSpace: 7,
+  /** The key or the passphrase is missing, wrong or may not do this. */
+  key: 8,
+  /** The hypervisor did not do what was asked; the message says what state the guest is in. */
+  hypervisor: 9,
+  /** Cancelled by Ctrl-C or SIGTERM. */
+  cancelled: 130,
+} as const;
+
+export type ExitCode = (typeof exitCodes)[keyof typeof exitCodes];
+
+const exitCodeOfError: Readonly<Record<string, ExitCode>> = {
+  INVALID_INPUT: exitCodes.invalidInput,
+  USAGE: exitCodes.invalidInput,
+  LIMIT_EXCEEDED: exitCodes.invalidInput,
+  INVALID_CONFIGURATION: exitCodes.invalidInput,
+  INVALID_VM_NAME: exitCodes.invalidInput,
+  HOME_UNUSABLE: exitCodes.invalidInput,
+  OLD_VERSION_NEEDS_EPHEMERAL: exitCodes.invalidInput,
+
+  REPOSITORY_MISSING: exitCodes.notFound,
+  VM_MISSING: exitCodes.notFound,
+  VERSION_MISSING: exitCodes.notFound,
+  NOT_MOUNTED: exitCodes.notFound,
+  NO_LOCAL_CHANGES: exitCodes.notFound,
+
+  REPOSITORY_EXISTS: exitCodes.conflict,
+  LEASE_HELD: exitCodes.conflict,
+  LEASE_LOST: exitCodes.conflict,
+  ALREADY_MOUNTED: exitCodes.conflict,
+  MOUNT_BUSY: exitCodes.conflict,
+  VM_BUSY: exitCodes.conflict,
+  OVERLAY_BEHIND: exitCodes.conflict,
+  EPHEMERAL_MOUNT: exitCodes.conflict,
+  UNPUBLISHED_CHANGES: exitCodes.conflict,
+  FILE_EXISTS: exitCodes.conflict,
+  KEY_CONFLICT: exitCodes.conflict,
+
+  DAMAGED_OBJECT: exitCodes.damaged,
+  OBJECT_MISSING: exitCodes.damaged,
+  OBJECT_TRUNCATED: exitCodes.damaged,
+  UNKNOWN_FORMAT: exitCodes.damaged,
+  ROLLED_BACK: exitCodes.damaged,
+  HOME_DAMAGED: exitCodes.damaged,
+
+  STORE_UNREACHABLE: exitCodes.store,
+  STORE_REFUSED: exitCodes.store,
+
+  LOCAL_DISK_FULL: exitCodes.noSpace,
+
+  KEY_MISSING: exitCodes.key,
+  WRONG_KEY: exitCodes.key,
+  WRONG_PASSPHRASE: exitCodes.key,
+  INVALID_KEY_FILE: exitCodes.key,
+  READ_ONLY_KEY: exitCodes.key,
+
+  CANCELLED: exitCodes.cancelled,
+};
+
+/** An error as a user sees it: a sentence, what to do, facts, and the exit code. */
+export interface ErrorReport {
+  readonly code: string;
+  readonly message: string;
+  readonly remedy: string | undefined;
+  readonly facts: ErrorFacts;
+  readonly exitCode: ExitCode;
+}
+
+/** Translates any error, once, at the edge. */
+export function reportError(error: unknown): ErrorReport {
+  if (error instanceof IsrError) {
+    const { code, message, remedy, facts } = error;
+    return { code, message, remedy, facts, exitCode: exitCodeOfError[code] ?? exitCodes.unexpected };
+  }
+  const systemCode = systemErrorCode(error);
+  if (systemCode !== undefined) return reportSystemError(systemCode, error as NodeJS.ErrnoException);
+  return {
+    code: 'UNEXPECTED',
+    message: `Something unexpected happened: ${error instanceof Error ? error.message : String(error)}`,
+    remedy: 'This is a bug in isr. Run the command again with DEBUG=isr* in the environment to see where.',
+    facts: {},
+    exitCode: exitCodes.unexpected,
+  };
+}
+
+function reportSystemError(systemCode: string, error: NodeJS.ErrnoException): ErrorReport {
+  const facts = { errno: systemCode, ...(error.path === undefined ? {} : { path: error.path }) };
+  const where = error.path ?? 'a file';
+  switch (systemCode) {
+    case 'ENOSPC':
+    case 'EDQUOT':
+      return {
+        code: 'LOCAL_DISK_FULL',
+        message: `The local disk is full: ${where} could not be written.`,
+        remedy: 'Make room, and run the command again.',
+        facts,
+        exitCode: exitCodes.noSpace,
+      };
+    case 'ENOENT':
+      return {
+        code: 'NO_SUCH_FILE',
+        message: `There is no ${where}.`,
+        remedy: undefined,
+        facts,
+        exitCode: exitCodes.notFound,
+      };
+    case 'EACCES':
+    case 'EPERM':
+    case 'EROFS':
+      return {
+        code: 'NOT_PERMITTED',
+        message: `This user may not use ${where} (${systemCode}).`,
+        remedy: 'Check the owner and the permissions.',
+        facts,
+        exitCode: exitCodes.invalidInput,
+      };
+    default:
+      return {
+        code: 'SYSTEM',
+        message: `The operating system refused: ${error.message}.`,
+        remedy: undefined,
+        facts,
+        exitCode: exitCodes.unexpected,
+      };
+  }
+}

@@ -1,0 +1,37 @@
+/** The entry point of the `isr` command. Loads as little as it can: most of a short command is start-up. */
+import { readFileSync } from 'node:fs';
+import { takeDebugFromEnvironment } from './debug.js';
+
+const parameters = process.argv.slice(2);
+if (parameters[0] === '--version' || parameters[0] === '-V') {
+  process.stdout.write(`${packageVersion()}\n`);
+} else {
+  await takeDebugFromEnvironment();
+  const { runCommandLine } = await import('./program.js');
+  exitQuietlyOnBrokenPipe();
+  process.exitCode = await runCommandLine(parameters, cancelOnSignal());
+}
+
+/** The first Ctrl-C (or SIGTERM) cancels the command, which then cleans up; the second ends the process. */
+function cancelOnSignal(): AbortSignal {
+  const controller = new AbortController();
+  const cancel = (): void => {
+    if (controller.signal.aborted) process.exit(130);
+    controller.abort();
+  };
+  process.on('SIGINT', cancel).on('SIGTERM', cancel);
+  return controller.signal;
+}
+
+/** `isr ls | head -1` is not an error. */
+function exitQuietlyOnBrokenPipe(): void {
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(0);
+    throw error;
+  });
+}
+
+function packageVersion(): string {
+  const path = new URL('../../../package.json', import.meta.url);
+  return (JSON.parse(readFileSync(path, 'utf8')) as { readonly version: string }).version;
+}

@@ -1,0 +1,37 @@
+import type { Command } from 'commander';
+import type { MountRequest } from '../daemon/index.js';
+import type { Configuration } from '../host/index.js';
+import { parseEngine, parseMountPath } from './arguments.js';
+
+/** Options of every command that mounts. */
+export interface MountOptions {
+  readonly at?: string;
+  readonly version?: string;
+  readonly ephemeral?: true;
+  readonly engine?: string;
+  readonly allowOther?: true;
+}
+
+export function addMountOptions(command: Command): Command {
+  return command
+    .option('--at <path>', 'mount here instead of at the path that the version says', parseMountPath)
+    .option('--version <version>', 'a version number or the name of a branch (default: the newest version)')
+    .option('--ephemeral', 'take no lease; changes are thrown away at unmount')
+    .option('--engine <name>', 'what carries kernel requests: fuse-native')
+    .option('--allow-other', 'other users of this host may use the mount');
+}
+
+export function mountRequest(
+  vmName: string,
+  options: MountOptions,
+  configuration: Configuration,
+): MountRequest {
+  return {
+    vmName,
+    mountPath: options.at,
+    version: options.version,
+    ephemeral: options.ephemeral === true,
+    engine: parseEngine(options.engine ?? configuration.engine ?? 'fuse-native'),
+    allowOther: options.allowOther === true,
+  };
+}

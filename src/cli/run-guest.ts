@@ -1,0 +1,34 @@
+import type { RunOptions, RunResult, VmTarget } from '../vm/index.js';
+import type { Action } from './command.js';
+import type { CommandContext } from './context.js';
+import { formatSeconds } from './format.js';
+import { mountRequest, type MountOptions } from './mount-options.js';
+
+/** What a sequence of `vm/` works on. */
+export async function vmTarget(context: CommandContext, vmName: string): Promise<VmTarget> {
+  return {
+    home: await context.home(),
+    repositoryId: await context.repositoryId(),
+    repositoryUrl: await context.repositoryUrl(),
+    vmName,
+  };
+}
+
+/** The action of `start` and `resume`: they differ in the sequence only. */
+export function runGuest(
+  sequence: (target: VmTarget, options: RunOptions) => Promise<RunResult>,
+): Action<[vmName: string, options: MountOptions]> {
+  return async (context, vmName, options) => {
+    const target = await vmTarget(context, vmName);
+    const { mountPath, runDirectory, seconds } = await sequence(target, {
+      ...mountRequest(vmName, options, target.home.configuration),
+      signal: context.signal,
+      onStep: (step) => context.output.remark(`${vmName}: ${step}`),
+    });
+    context.output.result(
+      { vmName, mountPath, runDirectory, seconds },
+      `${vmName} runs, ${formatSeconds(seconds)} after the command. Its directory is ${mountPath}; its console and sockets are in ${runDirectory}.`,
+    );
+    return undefined;
+  };
+}

@@ -1,0 +1,57 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import t from 'tap';
+import { limits } from '../../src/base/index.js';
+import { openHostHome, type Configuration } from '../../src/host/index.js';
+
+/** Opens a home whose user's and own configuration files have these contents. */
+async function configure(directory: string, files: { user?: string; home?: string }): Promise<Configuration> {
+  const user = join(directory, 'config', 'isr');
+  const home = join(directory, 'home');
+  await mkdir(user, { recursive: true });
+  await mkdir(home, { recursive: true });
+  if (files.user !== undefined) await writeFile(join(user, 'config.toml'), files.user);
+  if (files.home !== undefined) await writeFile(join(home, 'config.toml'), files.home);
+  return (await openHostHome(home, { XDG_CONFIG_HOME: join(directory, 'config') })).configuration;
+}
+
+t.test('without files everything has its default', async (t) => {
+  t.same(await configure(t.testdir(), {}), {
+    repository: undefined,
+    engine: undefined,
+    localCacheBytes: limits.localCacheBytes,
+    memoryCacheBytes: limits.memoryCacheBytes,
+    codecThreads: limits.codecThreads,
+  });
+});
+
+t.test('the file in the home wins over the file of the user, key by key', async (t) => {
+  const configuration = await configure(t.testdir(), {
+    user: 'repository = "file:///user"\nlocal_cache = "1G"\n',
+    home: 'repository = "file:///home"\nengine = "fuse-native"\nmemory_cache = 1048576\ncodec_threads = 3\n',
+  });
+  t.same(configuration, {
+    repository: 'file:///home',
+    engine: 'fuse-native',
+    localCacheBytes: 2 ** 30,
+    memoryCacheBytes: 2 ** 20,
+    codecThreads: 3,
+  });
+});
+
+t.test('what cannot be used is refused by name', async (t) => {
+  const cases: readonly [content: string, message: RegExp][] = [
+    ['repositry = "file:///x"', /unknown key: repositry/],
+    ['local_cache = "20 gigs"', /bad value for local_cache: it must be a size/],
+    ['local_cache = "0.3"', /bad value for local_cache/],
+    ['local_cache = -1', /bad value for local_cache: it must not be negative/],
+    ['memory_cache = true', /bad value for memory_cache: it must be a size/],
+    ['codec_threads = 0', /bad value for codec_threads: it must be at least 1/],
+    ['repository = ""', /bad value for repository: it must not be empty/],
+    ['home = "/x"', /unknown key: home/],
+    ['repository = ', /not valid TOML \(line 1/],
+  ];
+  for (const [home, message] of cases) {
+    await t.rejects(configure(t.testdir(), { home }), { code: 'INVALID_CONFIGURATION', message }, home);
+  }
+});
