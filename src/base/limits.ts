@@ -8,8 +8,20 @@ export const limits = {
   chunkBytesMin: 16 * 1024,
   chunkBytesMax: 4 * 1024 * 1024,
 
-  /** Plaintext that goes into one pack: large enough that a store's cost per object vanishes, small enough that two fit in memory. */
+  /** Plaintext that goes into one pack: large enough that a store's cost per object vanishes, small enough that a few fit in memory. */
   packPlaintextBytes: 32 * 1024 * 1024,
+
+  /** Packs being uploaded at once by a publish, which keeps them in memory: one on its way while the next is sent off. */
+  packUploadsInFlight: 2,
+
+  /** What a publish reads from a file at a time (at least one chunk): enough that the cost of a read vanishes. */
+  publishReadBytes: 1024 * 1024,
+
+  /** Reads of a publish that are under way or being sealed: keeps the disk and all codec threads busy. */
+  publishReadsInFlight: 8,
+
+  /** Chunks of one publish whose ids are remembered, so that equal ones are stored once: 16 GiB of distinct chunks, 25 MB of memory. */
+  publishIdsRemembered: 131_072,
 
   /** Entries in a chunk-map node: 512 chunks of 128 KiB are 64 MiB; a node is about 16 KiB when sealed. */
   mapNodeEntries: 512,

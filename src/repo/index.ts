@@ -29,6 +29,13 @@ export {
   type SealedIdentity,
   type SealedKind,
 } from './format/sealer.js';
+export { exportKey, importKey } from './keys/key-file.js';
+export { readOnlySecrets, type RandomBytes, type RepositorySecrets } from './keys/secrets.js';
+export type { PackIndexEntry } from './format/pack.js';
+export type { RepositoryHeader } from './format/header.js';
+export { checkVmName } from './format/vm-name.js';
+export type { VmHistory } from './history.js';
+export { Repository, type RepositoryOptions } from './repository.js';
 export type { SealingSecrets } from './format/key-schedule.js';
 export { packKey } from './format/object-keys.js';
 export { isChunkSize, mapHeight } from './format/manifest.js';

@@ -2,7 +2,7 @@ import * as v from 'valibot';
 import { limits } from '../../base/index.js';
 import { DamagedObject } from '../errors.js';
 import type { FileMap, InodeMetadata, Manifest, ManifestInode, MapEntry } from '../types.js';
-import { blobReference, count, encodePayload, parsePayload, text } from './schemas.js';
+import { blobReference, count, encodePayload, encodeReference, parsePayload, text } from './schemas.js';
 
 const rootInodeNumber = 1;
 
@@ -170,7 +170,5 @@ function encodeMetadata(inode: InodeMetadata & { readonly number: number }) {
 }
 
 function encodeEntry(entry: MapEntry): unknown {
-  if (entry === 'zero') return null;
-  const { packId, offsetBytes, sealedBytes, counter, id } = entry;
-  return { packId, offsetBytes, sealedBytes, counter, id };
+  return entry === 'zero' ? null : encodeReference(entry);
 }

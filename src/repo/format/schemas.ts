@@ -86,3 +86,9 @@ export function parsePayload<T>(
 export function encodePayload(value: unknown): Uint8Array {
   return Buffer.from(JSON.stringify(value), 'utf8');
 }
+
+/** The fields of a reference in their written order. */
+export function encodeReference(reference: BlobReference): BlobReference {
+  const { packId, offsetBytes, sealedBytes, counter, id } = reference;
+  return { packId, offsetBytes, sealedBytes, counter, id };
+}
