@@ -1,4 +1,19 @@
 /** The process behind a mount: start, control socket, status, shutdown. */
+export {
+  AlreadyMounted,
+  DaemonDied,
+  EphemeralMount,
+  NotMounted,
+  OldVersionNeedsEphemeral,
+  OverlayBehind,
+  RemoteError,
+  VmBusy,
+} from './errors.js';
+export { connectDaemon, mountVm } from './launch.js';
+export { findDaemon, clearDeadDaemon, type DaemonRecord } from './record.js';
+export { serveMount } from './serve.js';
+export { openRepository, VmSession, type SessionRequest } from './session.js';
+export { lockVm } from './vm-lock.js';
 export type {
   DaemonClient,
   DaemonStatus,

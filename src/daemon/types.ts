@@ -19,14 +19,16 @@ export interface DaemonStatus {
   readonly vmName: string;
   readonly repository: string;
   readonly mountPath: string;
-  readonly version: number;
+  /** Undefined for a branch. */
+  readonly version: number | undefined;
   readonly branch: string | undefined;
   readonly ephemeral: boolean;
   readonly startedAt: string;
   readonly daemon: { readonly workerPid: number; readonly residentBytes: number };
   readonly engine: { readonly name: EngineName } & EngineStatus;
   readonly lease: LeaseState | { readonly state: 'unknown'; readonly reason: string };
-  readonly chunks: { readonly total: number; readonly local: number };
+  /** Chunks of the base version that are not zero; undefined when the store did not tell in time. */
+  readonly chunks: { readonly total: number; readonly local: number } | undefined;
   /** Bytes in the overlay that no version has, whole pages. */
   readonly dirtyBytes: number;
   readonly changedFiles: number;
@@ -63,12 +65,14 @@ export interface UnmountResult {
 
 /** Talks to the daemon of one mounted VM over its control socket. */
 export interface DaemonClient {
+  readonly mountPath: string;
   status(): Promise<DaemonStatus>;
   /** Makes everything acknowledged flushed. */
   flush(): Promise<void>;
   /** Publishes the overlay as the next version. `releaseLease`: give the lease back in the same commit. */
   publish(options: {
     readonly releaseLease: boolean;
+    readonly signal?: AbortSignal;
     readonly onProgress?: ProgressListener;
   }): Promise<PublishResult>;
   warm(

@@ -1,0 +1,24 @@
+/**
+ * The control socket speaks HTTP/1.1 with JSON bodies: `POST /METHOD` with the parameters. The answer is
+ * newline-delimited JSON: any number of `progress` messages, then exactly one `result` or `error`.
+ * Try it: `curl --unix-socket SOCKET -d '{}' http://isr/status`.
+ */
+import type { Progress } from '../base/index.js';
+import type { DaemonStatus, PublishResult, UnmountResult, WarmRequest, WarmResult } from './types.js';
+import type { WireError } from './errors.js';
+
+export interface ControlMethods {
+  status: { parameters: Record<string, never>; result: DaemonStatus };
+  flush: { parameters: Record<string, never>; result: null };
+  publish: { parameters: { readonly releaseLease: boolean }; result: PublishResult };
+  warm: { parameters: WarmRequest; result: WarmResult };
+  unmount: { parameters: Record<string, never>; result: UnmountResult };
+}
+
+export type ControlMethod = keyof ControlMethods;
+
+export type ControlMessage =
+  { readonly progress: Progress } | { readonly result: unknown } | { readonly error: WireError };
+
+/** Longest request body the server reads: parameters are small. */
+export const requestBytesMax = 64 * 1024;

@@ -1,0 +1,107 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { open, readFile } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+import { Cancelled } from '../base/index.js';
+import type { HostHome, VmPaths } from '../host/index.js';
+import { ControlClient } from './control-client.js';
+import { AlreadyMounted, DaemonDied, RemoteError, type WireError } from './errors.js';
+import { clearDeadDaemon, findDaemon } from './record.js';
+import type { DaemonClient, MountRequest } from './types.js';
+
+/** What the launching command tells the daemon over the start-up channel. Keys are read by the daemon itself. */
+export interface StartMessage {
+  readonly homePath: string;
+  readonly repositoryUrl: string;
+  readonly mount: MountRequest;
+}
+
+/** What the daemon answers, once. */
+export type ReadyMessage = { readonly ready: { readonly mountPath: string } } | { readonly error: WireError };
+
+const daemonMain = fileURLToPath(new URL('./main.js', import.meta.url));
+
+/** Lines of the daemon's log that an error shows. */
+const logTailLines = 5;
+
+/**
+ * Mounts a VM by a daemon of its own, which outlives this process. Returns when the mount is usable. A mount that a
+ * dead daemon left behind is cleared first. Errors: `AlreadyMounted`, and everything that mounting can say.
+ */
+export async function mountVm(options: {
+  readonly home: HostHome;
+  readonly repositoryId: string;
+  readonly repositoryUrl: string;
+  readonly mount: MountRequest;
+  readonly signal?: AbortSignal;
+}): Promise<DaemonClient> {
+  const { vmName } = options.mount;
+  const paths = await options.home.makeVmPaths(options.repositoryId, vmName);
+  const found = await findDaemon(paths);
+  if (found.state === 'alive') throw new AlreadyMounted(vmName, found.record.mountPath);
+  await clearDeadDaemon(paths);
+
+  const log = await open(paths.daemonLog, 'a', 0o600);
+  try {
+    const child = spawn(process.execPath, [daemonMain, vmName], {
+      cwd: '/',
+      detached: true,
+      stdio: ['ignore', log.fd, log.fd, 'ipc'],
+    });
+    const mountPath = await startUp(child, paths, options);
+    return new ControlClient(vmName, paths.controlSocket, mountPath);
+  } finally {
+    await log.close();
+  }
+}
+
+/** The daemon of a mounted VM; undefined when it is not mounted (a dead daemon's leavings do not count). */
+export async function connectDaemon(paths: VmPaths, vmName: string): Promise<DaemonClient | undefined> {
+  const found = await findDaemon(paths);
+  return found.state === 'alive'
+    ? new ControlClient(vmName, paths.controlSocket, found.record.mountPath)
+    : undefined;
+}
+
+function startUp(
+  child: ChildProcess,
+  paths: VmPaths,
+  options: {
+    readonly home: HostHome;
+    readonly repositoryUrl: string;
+    readonly mount: MountRequest;
+    readonly signal?: AbortSignal;
+  },
+): Promise<string> {
+  const start: StartMessage = {
+    homePath: options.home.path,
+    repositoryUrl: options.repositoryUrl,
+    mount: options.mount,
+  };
+  return new Promise((resolve, reject) => {
+    const cancel = (): void => {
+      child.kill('SIGTERM');
+      reject(new Cancelled(`isr mount ${options.mount.vmName}`));
+    };
+    options.signal?.addEventListener('abort', cancel, { once: true });
+    child.once('error', reject);
+    child.once('exit', () => {
+      void logTail(paths.daemonLog).then((tail) =>
+        reject(new DaemonDied(options.mount.vmName, paths.daemonLog, tail)),
+      );
+    });
+    child.once('message', (message) => {
+      options.signal?.removeEventListener('abort', cancel);
+      child.disconnect();
+      child.unref();
+      const answer = message as ReadyMessage;
+      if ('error' in answer) reject(new RemoteError(answer.error));
+      else resolve(answer.ready.mountPath);
+    });
+    child.send(start);
+  });
+}
+
+async function logTail(path: string): Promise<string> {
+  const text = await readFile(path, 'utf8').catch(() => '');
+  return text.trimEnd().split('\n').slice(-logTailLines).join('\n');
+}

@@ -1,0 +1,193 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import createDebug from 'debug';
+import { ResourceStack } from '../base/index.js';
+import { checkMountPoint, mountEngine, MountBusy, type Engine } from '../fuse/index.js';
+import type { HostHome, VmPaths } from '../host/index.js';
+import { ControlServer, type ControlHandlers } from './control-server.js';
+import { removeRecord, writeRecord } from './record.js';
+import { VmSession } from './session.js';
+import type { DaemonStatus, MountRequest, UnmountResult } from './types.js';
+
+const debug = createDebug('isr:daemon');
+
+/** How long an unmount waits for a program that is just ending (a hypervisor that was told to quit). */
+const busyGraceMs = 3000;
+
+/** How long `status` waits for what only the store knows. */
+const statusTimeoutMs = 2000;
+
+export interface ServeRequest {
+  readonly home: HostHome;
+  readonly repositoryUrl: string;
+  readonly mount: MountRequest;
+  readonly signal?: AbortSignal;
+}
+
+/** A VM whose directory is mounted by this process: session, engine and control socket, with one life. */
+export class MountedVm {
+  readonly mountPath: string;
+  /** Resolves when the mount is gone and everything is closed, whoever asked for it. */
+  readonly ended: Promise<void>;
+  readonly #session: VmSession;
+  readonly #engine: Engine;
+  readonly #paths: VmPaths;
+  readonly #startedAt = new Date();
+  readonly #repository: string;
+  readonly #resources: ResourceStack;
+  #unmounting: Promise<UnmountResult> | undefined;
+  readonly #end: () => void;
+
+  private constructor(session: VmSession, engine: Engine, mountPath: string, resources: ResourceStack) {
+    this.#session = session;
+    this.#engine = engine;
+    this.#paths = session.paths;
+    this.#repository = session.repository.store.description;
+    this.#resources = resources;
+    this.mountPath = mountPath;
+    const { promise, resolve } = withResolvers();
+    this.ended = promise;
+    this.#end = resolve;
+  }
+
+  /** Returns when the directory is usable and the control socket answers. Errors: those of `VmSession.open` and of mounting. */
+  static async mount(request: ServeRequest): Promise<MountedVm> {
+    const resources = new ResourceStack();
+    try {
+      const session = resources.use(
+        await VmSession.open({
+          home: request.home,
+          repositoryUrl: request.repositoryUrl,
+          vmName: request.mount.vmName,
+          version: request.mount.version,
+          ephemeral: request.mount.ephemeral,
+          purpose: 'use',
+          ...(request.signal === undefined ? {} : { signal: request.signal }),
+        }),
+      );
+      const mountPath = request.mount.mountPath ?? session.mountPath;
+      await checkMountPoint(mountPath, { forbidden: [request.home.path] });
+      const mount = await mountEngine(request.mount.engine);
+      const engine = resources.use(
+        await mount(session.fileSystem, {
+          mountPath,
+          sourceName: `isr:${session.vmName}`,
+          allowOther: request.mount.allowOther,
+        }),
+      );
+      const mounted = new MountedVm(session, engine, mountPath, resources);
+      await mounted.#announce();
+      return mounted;
+    } catch (error) {
+      await resources[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  async status(): Promise<DaemonStatus> {
+    const session = this.#session;
+    const { origin } = session;
+    const signal = AbortSignal.timeout(statusTimeoutMs);
+    const [lease, chunks] = await Promise.all([
+      session
+        .lease(signal)
+        .catch((error: unknown) => ({ state: 'unknown' as const, reason: reasonOf(error) })),
+      session.residency(signal).catch(() => undefined),
+    ]);
+    const dirty = session.fileSystem.dirty();
+    return {
+      vmName: session.vmName,
+      repository: this.#repository,
+      mountPath: this.mountPath,
+      version: origin.kind === 'version' ? origin.commit.version : undefined,
+      branch: origin.kind === 'branch' ? origin.branch.name : undefined,
+      ephemeral: session.ephemeral,
+      startedAt: this.#startedAt.toISOString(),
+      daemon: { workerPid: process.pid, residentBytes: process.memoryUsage.rss() },
+      engine: { name: this.#engine.name, ...this.#engine.status() },
+      lease,
+      chunks,
+      dirtyBytes: dirty.bytes,
+      changedFiles: dirty.changedFiles,
+      fetch: session.fetcher.status(),
+    };
+  }
+
+  /**
+   * Flushes, unmounts, closes. `MountBusy` while programs use the mount, and the mount stays as it is; `lazy` detaches
+   * it from under them. Calls while it is under way share one result.
+   */
+  unmount(options: { readonly lazy: boolean } = { lazy: false }): Promise<UnmountResult> {
+    this.#unmounting ??= this.#unmount(options).catch((error: unknown) => {
+      this.#unmounting = undefined;
+      throw error;
+    });
+    return this.#unmounting;
+  }
+
+  async #unmount(options: { readonly lazy: boolean }): Promise<UnmountResult> {
+    // What cannot be flushed must not be unmounted: the program that wrote it can still react.
+    await this.#session.flush();
+    if (options.lazy) await this.#engine.unmount({ lazy: true });
+    else await this.#unmountWithGrace();
+    return this.#finish();
+  }
+
+  async #unmountWithGrace(): Promise<void> {
+    const deadlineMs = performance.now() + busyGraceMs;
+    for (;;) {
+      try {
+        await this.#engine.unmount();
+        return;
+      } catch (error) {
+        if (!(error instanceof MountBusy) || performance.now() > deadlineMs) throw error;
+        await sleep(50);
+      }
+    }
+  }
+
+  /** The mount is gone; the kernel has written back what it had. */
+  async #finish(): Promise<UnmountResult> {
+    try {
+      return await this.#session.close();
+    } finally {
+      await this.#resources[Symbol.asyncDispose]();
+      this.#end();
+    }
+  }
+
+  async #announce(): Promise<void> {
+    await writeRecord(this.#paths, this.mountPath);
+    this.#resources.defer(() => removeRecord(this.#paths));
+    this.#resources.use(await ControlServer.listen(this.#paths.controlSocket, this.#handlers()));
+    void this.#engine.unmounted.then((reason) => {
+      debug('unmounted from outside: %s', reason);
+      this.#unmounting ??= this.#finish();
+    });
+  }
+
+  #handlers(): ControlHandlers {
+    const session = this.#session;
+    return {
+      status: () => this.status(),
+      flush: async () => {
+        await session.flush();
+        return null;
+      },
+      publish: ({ releaseLease }, call) => session.publish({ releaseLease, ...call }),
+      warm: (request, call) => session.warm(request, call),
+      unmount: () => this.unmount(),
+    };
+  }
+}
+
+function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+function withResolvers(): { readonly promise: Promise<void>; readonly resolve: () => void } {
+  let resolve = (): void => undefined;
+  const promise = new Promise<void>((settle) => {
+    resolve = settle;
+  });
+  return { promise, resolve };
+}

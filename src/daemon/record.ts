@@ -1,0 +1,60 @@
+import { readFile, rename, rm, writeFile } from 'node:fs/promises';
+import * as v from 'valibot';
+import { systemErrorCode } from '../base/index.js';
+import { clearStaleMount, isStaleMount } from '../fuse/index.js';
+import type { VmPaths } from '../host/index.js';
+import { isProcessAlive, processStartTime } from '../system/index.js';
+
+const recordSchema = v.object({
+  pid: v.number(),
+  /** Tells a process from a later one with the same number. */
+  startTime: v.optional(v.number()),
+  mountPath: v.string(),
+});
+
+/** Which process serves a VM's mount, and where. */
+export type DaemonRecord = v.InferOutput<typeof recordSchema>;
+
+/** Announces this process as the daemon. The caller holds the VM's lock. */
+export async function writeRecord(paths: VmPaths, mountPath: string): Promise<void> {
+  const startTime = processStartTime(process.pid);
+  const record: DaemonRecord = {
+    pid: process.pid,
+    mountPath,
+    ...(startTime === undefined ? {} : { startTime }),
+  };
+  const temporary = `${paths.daemonRecord}.new`;
+  await writeFile(temporary, JSON.stringify(record), { mode: 0o600 });
+  await rename(temporary, paths.daemonRecord);
+}
+
+export async function removeRecord(paths: VmPaths): Promise<void> {
+  await rm(paths.daemonRecord, { force: true });
+}
+
+/** The daemon that serves the VM: alive, dead (it left its record behind), or none. A damaged record counts as none. */
+export async function findDaemon(
+  paths: VmPaths,
+): Promise<{ readonly state: 'none' } | { readonly state: 'alive' | 'dead'; readonly record: DaemonRecord }> {
+  const record = await readRecord(paths);
+  if (record === undefined) return { state: 'none' };
+  return { state: isProcessAlive(record.pid, record.startTime) ? 'alive' : 'dead', record };
+}
+
+/** Clears what a dead daemon left: its mount, which answers every access with ENOTCONN, and its record. */
+export async function clearDeadDaemon(paths: VmPaths): Promise<void> {
+  const found = await findDaemon(paths);
+  if (found.state !== 'dead') return;
+  if (await isStaleMount(found.record.mountPath)) await clearStaleMount(found.record.mountPath);
+  await removeRecord(paths);
+}
+
+async function readRecord(paths: VmPaths): Promise<DaemonRecord | undefined> {
+  try {
+    const parsed = v.safeParse(recordSchema, JSON.parse(await readFile(paths.daemonRecord, 'utf8')));
+    return parsed.success ? parsed.output : undefined;
+  } catch (error) {
+    if (error instanceof SyntaxError || systemErrorCode(error) === 'ENOENT') return undefined;
+    throw error;
+  }
+}

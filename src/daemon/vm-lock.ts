@@ -1,0 +1,14 @@
+import { join } from 'node:path';
+import type { VmPaths } from '../host/index.js';
+import { lockFile } from '../system/index.js';
+import { VmBusy } from './errors.js';
+
+/**
+ * Makes this process the only one that works on the VM's local state, until the returned function is called or the
+ * process ends. The daemon holds it while the VM is mounted. `VmBusy` while another has it.
+ */
+export function lockVm(paths: VmPaths, vmName: string): () => void {
+  const lock = lockFile(join(paths.directory, 'lock'));
+  if (lock === undefined) throw new VmBusy(vmName);
+  return lock.release;
+}

@@ -1,0 +1,21 @@
+/** Suspend and resume as sequences of steps, over a daemon's mount and a hypervisor's adapter. */
+export {
+  GuestCrashed,
+  GuestNotRunning,
+  GuestRunning,
+  NoVmConfig,
+  SuspendNotPublished,
+  SuspendUnfinished,
+} from './errors.js';
+export { readGuestRecord, type GuestRecord } from './guest-record.js';
+export { discardVm, publishVm, readLocalChanges, type LocalChanges } from './local-changes.js';
+export {
+  resumeVm,
+  startVm,
+  suspendVm,
+  type RunOptions,
+  type RunResult,
+  type SequenceOptions,
+  type SuspendResult,
+} from './sequences.js';
+export type { VmTarget } from './target.js';

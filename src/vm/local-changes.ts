@@ -1,0 +1,72 @@
+import type { ProgressListener } from '../base/index.js';
+import { clearDeadDaemon, connectDaemon, lockVm, VmSession, type PublishResult } from '../daemon/index.js';
+import { discardOverlay, readOverlaySummary } from '../fs/index.js';
+import { GuestCrashed, GuestRunning } from './errors.js';
+import { readGuestRecord, writeGuestRecord } from './guest-record.js';
+import { pathsOf, type VmTarget } from './target.js';
+
+/** Unpublished changes of a VM on this host, found without mounting it. */
+export interface LocalChanges {
+  readonly dirtyBytes: number;
+  readonly changedFiles: number;
+}
+
+/** What an unmounted VM's overlay holds; zeros when there is none. */
+export async function readLocalChanges(target: VmTarget): Promise<LocalChanges> {
+  const summary = await readOverlaySummary(pathsOf(target).overlay);
+  return { dirtyBytes: summary?.dirtyBytes ?? 0, changedFiles: summary?.changedFiles ?? 0 };
+}
+
+/**
+ * Publishes this host's changes as the next version, mounted or not; saves them as a branch when the lease was lost.
+ * `GuestRunning` and `GuestCrashed` where the result would not be a machine that works.
+ */
+export async function publishVm(
+  target: VmTarget,
+  options: { readonly signal?: AbortSignal; readonly onProgress?: ProgressListener },
+): Promise<PublishResult> {
+  const paths = pathsOf(target);
+  const daemon = await connectDaemon(paths, target.vmName);
+  const guest = await readGuestRecord(paths);
+  if (guest === 'ran')
+    throw daemon === undefined ? new GuestCrashed(target.vmName) : new GuestRunning(target.vmName);
+  const result = await (daemon === undefined
+    ? publishUnmounted(target, options)
+    : daemon.publish({ releaseLease: false, ...options }));
+  if (result.outcome !== 'branched') await writeGuestRecord(paths, 'fresh');
+  return result;
+}
+
+async function publishUnmounted(
+  target: VmTarget,
+  options: { readonly signal?: AbortSignal; readonly onProgress?: ProgressListener },
+): Promise<PublishResult> {
+  await clearDeadDaemon(pathsOf(target));
+  const session = await VmSession.open({
+    ...target,
+    version: undefined,
+    ephemeral: false,
+    purpose: 'publish',
+    ...(options.signal === undefined ? {} : { signal: options.signal }),
+  });
+  try {
+    return await session.publish({ releaseLease: true, ...options });
+  } finally {
+    await session[Symbol.asyncDispose]();
+  }
+}
+
+/** Drops this host's changes for good. The VM must not be mounted; `VmBusy` if it is. */
+export async function discardVm(target: VmTarget): Promise<LocalChanges> {
+  const paths = await target.home.makeVmPaths(target.repositoryId, target.vmName);
+  await clearDeadDaemon(paths);
+  const unlock = lockVm(paths, target.vmName);
+  try {
+    const changes = await readLocalChanges(target);
+    await discardOverlay(paths.overlay);
+    await writeGuestRecord(paths, 'fresh');
+    return changes;
+  } finally {
+    unlock();
+  }
+}

@@ -1,0 +1,214 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import createDebug from 'debug';
+import { systemErrorCode, type ProgressListener } from '../base/index.js';
+import {
+  connectDaemon,
+  mountVm,
+  NotMounted,
+  type DaemonClient,
+  type MountRequest,
+  type PublishResult,
+} from '../daemon/index.js';
+import type { VmPaths } from '../host/index.js';
+import {
+  GuestCrashed,
+  GuestNotRunning,
+  GuestRunning,
+  NoVmConfig,
+  SuspendNotPublished,
+  SuspendUnfinished,
+} from './errors.js';
+import { readGuestRecord, writeGuestRecord } from './guest-record.js';
+import { openHypervisor, type Hypervisor, type HypervisorContext } from './hypervisor/index.js';
+import { discardVm, publishVm, readLocalChanges } from './local-changes.js';
+import { syncDirectory } from './sync-directory.js';
+import { pathsOf, type VmTarget } from './target.js';
+import { parseVmConfig } from './vm-config.js';
+
+const debug = createDebug('isr:vm');
+
+export interface SequenceOptions {
+  readonly signal?: AbortSignal;
+  readonly onProgress?: ProgressListener;
+  /** Called when a step begins, with a few words for people. */
+  readonly onStep?: (step: string) => void;
+}
+
+export type RunOptions = SequenceOptions & Omit<MountRequest, 'vmName'>;
+
+export interface RunResult {
+  readonly mountPath: string;
+  /** For console logs and sockets of the hypervisor. */
+  readonly runDirectory: string;
+  /** From the start of the sequence until the guest runs. */
+  readonly seconds: number;
+}
+
+export interface SuspendResult {
+  readonly publish: PublishResult;
+  /** Until the guest was saved and its hypervisor had ended. */
+  readonly saveSeconds: number;
+  readonly seconds: number;
+}
+
+/** Boots a VM from its disks, mounting it first if it is not. Returns when the guest runs. */
+export function startVm(target: VmTarget, options: RunOptions): Promise<RunResult> {
+  return run(target, options, 'booting', (hypervisor, context) => hypervisor.start(context));
+}
+
+/**
+ * Resumes a suspended VM, mounting it first if it is not: its state arrives as the guest touches it. Returns when the
+ * guest runs. If that fails, the VM is as it was before. `GuestCrashed` when its memory has moved on from its saved state.
+ */
+export async function resumeVm(target: VmTarget, options: RunOptions): Promise<RunResult> {
+  const guest = await readGuestRecord(pathsOf(target));
+  if (guest === 'ran' && !options.ephemeral && (await isGuestAbsent(target)))
+    throw new GuestCrashed(target.vmName);
+  return run(target, options, 'resuming', (hypervisor, context) => hypervisor.resume(context));
+}
+
+/**
+ * Saves the guest, ends its hypervisor, publishes what changed, gives the lease back and unmounts. Goes on where an
+ * earlier attempt stopped. After a failure the guest either runs as before or is saved on this host; the error says which.
+ */
+export async function suspendVm(target: VmTarget, options: SequenceOptions): Promise<SuspendResult> {
+  const startedMs = performance.now();
+  const paths = pathsOf(target);
+  const client = await connectDaemon(paths, target.vmName);
+  const saved = (await readGuestRecord(paths)) === 'saved';
+  if (client === undefined) {
+    if (!saved) throw new NotMounted(target.vmName);
+    options.onStep?.('publishing what changed');
+    return finished(await publishSaved(() => publishVm(target, options), target.vmName), 0, startedMs);
+  }
+  if (!saved) await saveGuest(target, client.mountPath, paths, options);
+  const saveSeconds = (performance.now() - startedMs) / 1000;
+  options.onStep?.('publishing what changed');
+  const publish = await publishSaved(() => client.publish({ releaseLease: true, ...options }), target.vmName);
+  options.onStep?.('unmounting');
+  await client.unmount();
+  if (publish.outcome !== 'branched') await writeGuestRecord(paths, 'fresh');
+  return finished(publish, saveSeconds, startedMs);
+}
+
+function finished(publish: PublishResult, saveSeconds: number, startedMs: number): SuspendResult {
+  return { publish, saveSeconds, seconds: (performance.now() - startedMs) / 1000 };
+}
+
+async function saveGuest(
+  target: VmTarget,
+  mountPath: string,
+  paths: VmPaths,
+  options: SequenceOptions,
+): Promise<void> {
+  options.onStep?.('saving the guest');
+  const hypervisor = await readHypervisor(target.vmName, mountPath);
+  const context = hypervisorContext(target.vmName, mountPath, paths, options.signal);
+  if ((await hypervisor.inspect(context)).state === 'absent') {
+    const guest = await readGuestRecord(paths);
+    throw guest === 'ran' ? new GuestCrashed(target.vmName) : new GuestNotRunning(target.vmName);
+  }
+  await hypervisor.suspend(context);
+  await syncDirectory(mountPath);
+  await writeGuestRecord(paths, 'saved');
+}
+
+async function publishSaved(publish: () => Promise<PublishResult>, vmName: string): Promise<PublishResult> {
+  try {
+    return await publish();
+  } catch (error) {
+    throw new SuspendNotPublished(vmName, error);
+  }
+}
+
+async function run(
+  target: VmTarget,
+  options: RunOptions,
+  step: string,
+  action: (hypervisor: Hypervisor, context: HypervisorContext) => Promise<void>,
+): Promise<RunResult> {
+  const startedMs = performance.now();
+  const { vmName } = target;
+  const paths = await target.home.makeVmPaths(target.repositoryId, vmName);
+  const before = await readGuestRecord(paths);
+  if (before === 'saved' && !options.ephemeral) throw new SuspendUnfinished(vmName);
+  const hadChanges = (await readLocalChanges(target)).changedFiles > 0;
+  const mounted = await ensureMounted(target, options, paths);
+  try {
+    const hypervisor = await readHypervisor(vmName, mounted.mountPath);
+    const context = hypervisorContext(vmName, mounted.mountPath, paths, options.signal);
+    if ((await hypervisor.inspect(context)).state !== 'absent') throw new GuestRunning(vmName);
+    options.onStep?.(step);
+    if (!options.ephemeral) await writeGuestRecord(paths, 'ran');
+    await action(hypervisor, context);
+  } catch (error) {
+    if (mounted.byUs) await undoMount(target, mounted.client, options.ephemeral || hadChanges);
+    throw error;
+  }
+  return {
+    mountPath: mounted.mountPath,
+    runDirectory: paths.run,
+    seconds: (performance.now() - startedMs) / 1000,
+  };
+}
+
+/** After a failed start: unmounts, and drops what the attempt wrote unless there were changes before it. */
+async function undoMount(target: VmTarget, client: DaemonClient, keepChanges: boolean): Promise<void> {
+  try {
+    await client.unmount();
+    if (!keepChanges) await discardVm(target);
+  } catch (error) {
+    debug('%s stays mounted after a failed start: %o', target.vmName, error);
+  }
+}
+
+/** Whether no hypervisor runs the VM here: it cannot without a mount. */
+async function isGuestAbsent(target: VmTarget): Promise<boolean> {
+  const paths = pathsOf(target);
+  const client = await connectDaemon(paths, target.vmName);
+  if (client === undefined) return true;
+  const hypervisor = await readHypervisor(target.vmName, client.mountPath);
+  const guest = await hypervisor.inspect(
+    hypervisorContext(target.vmName, client.mountPath, paths, undefined),
+  );
+  return guest.state === 'absent';
+}
+
+async function ensureMounted(
+  target: VmTarget,
+  options: RunOptions,
+  paths: VmPaths,
+): Promise<{ readonly client: DaemonClient; readonly mountPath: string; readonly byUs: boolean }> {
+  const running = await connectDaemon(paths, target.vmName);
+  if (running !== undefined) {
+    return { client: running, mountPath: running.mountPath, byUs: false };
+  }
+  options.onStep?.('mounting');
+  const { version, mountPath, ephemeral, engine, allowOther } = options;
+  const client = await mountVm({
+    ...target,
+    mount: { vmName: target.vmName, version, mountPath, ephemeral, engine, allowOther },
+    ...(options.signal === undefined ? {} : { signal: options.signal }),
+  });
+  return { client, mountPath: client.mountPath, byUs: true };
+}
+
+async function readHypervisor(vmName: string, mountPath: string): Promise<Hypervisor> {
+  const path = join(mountPath, 'isr.toml');
+  try {
+    return openHypervisor(parseVmConfig(await readFile(path, 'utf8'), path));
+  } catch (error) {
+    if (systemErrorCode(error) === 'ENOENT') throw new NoVmConfig(vmName, path);
+    throw error;
+  }
+}
+
+function hypervisorContext(
+  vmName: string,
+  directory: string,
+  paths: VmPaths,
+  signal: AbortSignal | undefined,
+): HypervisorContext {
+  return { vmName, directory, runDirectory: paths.run, ...(signal === undefined ? {} : { signal }) };
+}
