@@ -1,2 +1,22 @@
 /** Engines that carry kernel requests to a file system, and knowledge of the host's mount table. */
-export type { Engine, EngineName, EngineOptions, EngineStatus, MountEngine } from './types.js';
+export { EngineUnavailable, InvalidMountPoint, MountBusy, MountFailed, UnmountFailed } from './errors.js';
+export { fuseNativeCapabilities, mountFuseNative } from './fuse-native/index.js';
+export { checkMountPoint } from './mount-point.js';
+export {
+  clearStaleMount,
+  findMount,
+  isStaleMount,
+  mountType,
+  parseMountTable,
+  readMountTable,
+  type MountEntry,
+} from './mount-table.js';
+export { findMountUsers, type MountUser } from './mount-users.js';
+export type {
+  Engine,
+  EngineCapabilities,
+  EngineName,
+  EngineOptions,
+  EngineStatus,
+  MountEngine,
+} from './types.js';

@@ -39,3 +39,18 @@ export interface EngineStatus {
 }
 
 export type MountEngine = (fileSystem: FileSystem, options: EngineOptions) => Promise<Engine>;
+
+/** What programs that use a mount can rely on, as data: what is missing is answered as a kernel without it would. */
+export interface EngineCapabilities {
+  /** fallocate(2); otherwise `EOPNOTSUPP`. */
+  readonly allocate: boolean;
+  /** `SEEK_HOLE` finds holes; otherwise files look as if they were all data. */
+  readonly seekHoles: boolean;
+  /** `RENAME_NOREPLACE` and `RENAME_EXCHANGE`; otherwise `EINVAL`. */
+  readonly renameModes: boolean;
+  /** utimensat(2) can set one of the two times; otherwise such a call changes nothing. */
+  readonly separateTimes: boolean;
+  readonly timeResolutionNs: bigint;
+  /** New files belong to the process that makes them; otherwise to the owner of their directory. */
+  readonly callerIdentity: boolean;
+}

@@ -1,0 +1,2 @@
+/** The engine `fuse-native`. */
+export { fuseNativeCapabilities, mountFuseNative } from './mount.js';
