@@ -1,7 +1,23 @@
 /**
  * Where objects live. A store is trusted with nothing: whatever it returns is authenticated by `repo/`.
  *
- * Interface only; `openStore` picks an implementation by URL and stacks the wrappers that the URL asks for.
+ * `openStore` picks an implementation by URL and stacks the wrappers that the URL asks for.
  */
+export {
+  ObjectMissing,
+  ObjectTruncated,
+  StoreRefused,
+  StoreUnreachable,
+  type StoreFailure,
+} from './errors.js';
+export { LabStore, perfectConditions, type LabConditions } from './lab-store.js';
+export { seededRandom } from './lab-store/seeded-random.js';
+export { isObjectKey, objectKey } from './object-store.js';
 export type { ByteRange, ObjectInfo, ObjectKey, ObjectStore, RequestOptions } from './object-store.js';
-export { objectKey } from './object-store.js';
+export {
+  ObservedStore,
+  type OperationCounts,
+  type StoreCounts,
+  type StoreOperation,
+} from './observed-store.js';
+export { openStore, type OpenStoreOptions } from './open-store.js';

@@ -1,4 +1,7 @@
-/** The name of an object: path segments of `[a-z0-9._-]` joined by `/`, at most 200 characters, never starting with a dot. */
+/**
+ * The name of an object: path segments of `[a-z0-9._-]` joined by `/`, at most 200 characters, no segment starting
+ * with a dot. A store need not be able to hold both `a` and `a/b`.
+ */
 export type ObjectKey = string & { readonly __brand: 'ObjectKey' };
 
 /** Half-open: `lengthBytes` bytes starting at `offsetBytes`. */
@@ -20,12 +23,17 @@ export interface RequestOptions {
  * A flat key space of immutable objects.
  *
  * Every implementation and wrapper MUST keep this contract (the conformance suite in `test/store/` checks it):
- * - `get` returns exactly the bytes asked for, or throws; never short data. A range beyond the end is `ObjectTruncated`.
+ * - `get` returns exactly the bytes asked for, or throws; never short data. A range beyond the end is `ObjectTruncated`;
+ *   a whole object longer than `limits.wholeObjectBytesMax` is `LimitExceeded`.
  * - `put` and `putIfAbsent` are atomic: a reader sees nothing or the whole object. When they resolve, the object is
  *   durable (survives power loss of the store's host as far as the store can promise).
- * - `putIfAbsent` has exactly one winner among concurrent callers, across processes and hosts.
+ * - `putIfAbsent` has exactly one winner among concurrent callers, across processes and hosts. The object of the winner
+ *   is durable when the losers hear `exists`.
+ * - A write that throws may have happened: the answer may have been lost. Whoever retries `putIfAbsent` must be ready
+ *   to find the object that it made itself.
  * - Errors: `ObjectMissing`, `ObjectTruncated`, `StoreUnreachable` (try again later), `StoreRefused` (permission, full,
  *   read-only: trying again does not help until somebody acts). `Cancelled` when the signal fires.
+ * - Closing waits for the requests under way; a request after that is a programming error.
  * - Memory: buffers passed in are not kept after the promise settles; returned buffers belong to the caller.
  */
 export interface ObjectStore extends AsyncDisposable {
@@ -45,7 +53,7 @@ export interface ObjectStore extends AsyncDisposable {
   ): Promise<'created' | 'exists'>;
 
   /**
-   * Objects whose key starts with `prefix` (which ends with `/`), in ascending key order;
+   * Objects whose key starts with `prefix` (which ends with `/`, or is empty: all), in ascending key order;
    * only keys greater than `after`, if given. Objects created meanwhile may or may not appear.
    */
   list(prefix: string, options?: RequestOptions & { readonly after?: ObjectKey }): AsyncIterable<ObjectInfo>;
@@ -58,10 +66,14 @@ export interface ObjectStore extends AsyncDisposable {
 }
 
 const keyPattern = /^(?!.*(?:^|\/)\.)[a-z0-9._-]+(?:\/[a-z0-9._-]+)*$/;
+const keyCharactersMax = 200;
+
+export function isObjectKey(text: string): text is ObjectKey {
+  return text.length <= keyCharactersMax && keyPattern.test(text);
+}
 
 /** Checks the grammar of a key. A bad key is a programming error, not an operating error. */
 export function objectKey(text: string): ObjectKey {
-  if (text.length > 200 || !keyPattern.test(text))
-    throw new Error(`not an object key: ${JSON.stringify(text)}`);
-  return text as ObjectKey;
+  if (!isObjectKey(text)) throw new Error(`not an object key: ${JSON.stringify(text)}`);
+  return text;
 }

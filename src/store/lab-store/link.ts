@@ -1,0 +1,35 @@
+import type { Clock } from '../../base/index.js';
+
+/** Transfers take turns after so many bytes, so that a small one is not stuck behind a large one. */
+const turnBytes = 64 * 1024;
+
+/**
+ * One direction of an imitated network link. The transfers under way share its bandwidth, turn by turn.
+ *
+ * A turn is booked when the one before it ends by the book, not when a late timer fires: so a link delivers its full
+ * bandwidth whatever the timers do.
+ */
+export class Link {
+  readonly #clock: Clock;
+  readonly #bytesPerMs: number;
+  /** When the last turn that was booked ends. */
+  #freeAtMs = 0;
+
+  /** @param megabitsPerSecond `Infinity` for a link that costs nothing. */
+  constructor(clock: Clock, megabitsPerSecond: number) {
+    this.#clock = clock;
+    this.#bytesPerMs = (megabitsPerSecond * 1e6) / 8 / 1000;
+  }
+
+  /** Resolves when the last byte has arrived. */
+  async transfer(lengthBytes: number, signal: AbortSignal): Promise<void> {
+    let readyAtMs = this.#clock.now();
+    for (let leftBytes = lengthBytes; leftBytes > 0; leftBytes -= turnBytes) {
+      const startMs = Math.max(this.#freeAtMs, readyAtMs);
+      readyAtMs = startMs + Math.min(leftBytes, turnBytes) / this.#bytesPerMs;
+      this.#freeAtMs = readyAtMs;
+      const waitMs = readyAtMs - this.#clock.now();
+      if (waitMs > 0) await this.#clock.delay(waitMs, signal);
+    }
+  }
+}

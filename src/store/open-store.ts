@@ -1,0 +1,76 @@
+import { isAbsolute, normalize } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { InvalidInput, systemClock } from '../base/index.js';
+import { DirectoryStore } from './directory-store.js';
+import { LabStore } from './lab-store.js';
+import { parseLabParameters } from './lab-store/parameters.js';
+import { seededRandom } from './lab-store/seeded-random.js';
+import type { ObjectStore } from './object-store.js';
+
+export interface OpenStoreOptions {
+  /** Makes the directory where it is missing. Without it, a store that is not there is `StoreUnreachable`. */
+  readonly create?: boolean;
+}
+
+const supported =
+  'Write file:///absolute/path or an absolute path for a directory, or lab+file:///absolute/path?mbps=100&rttMs=20 ' +
+  'to imitate a slow link in front of one. S3 and HTTP come in a later version.';
+
+/**
+ * Opens the store at `url`; the caller owns it.
+ *
+ * - `file:///absolute/path`, or a plain absolute path
+ * - `lab+file:///absolute/path?…`, an imitated link and faults in front of it; parameters: `lab-store/parameters.ts`
+ *
+ * @throws InvalidInput, StoreUnreachable, StoreRefused
+ */
+export async function openStore(url: string, options: OpenStoreOptions = {}): Promise<ObjectStore> {
+  if (!url.startsWith('lab+')) return openDirectory(url, options);
+  const [innerUrl, query] = splitOnce(url.slice('lab+'.length), '?');
+  const { conditions, seed } = parseLabParameters(query);
+  return new LabStore(await openDirectory(innerUrl, options), conditions, systemClock, seededRandom(seed));
+}
+
+function openDirectory(url: string, options: OpenStoreOptions): Promise<DirectoryStore> {
+  const root = directoryPath(url);
+  return options.create === true ? DirectoryStore.create(root) : DirectoryStore.open(root);
+}
+
+/** Messages name the scheme only: the rest of a URL may hold credentials. */
+function directoryPath(url: string): string {
+  if (isAbsolute(url)) return withoutTrailingSlash(requirePlainPath(normalize(url)));
+  const scheme = /^([a-z][a-z0-9+.-]*):/i.exec(url)?.[1]?.toLowerCase();
+  if (scheme === undefined) throw invalid('A store is named by a URL or an absolute path.');
+  if (scheme !== 'file') throw invalid(`Stores of kind ${scheme}: are not supported.`);
+  return withoutTrailingSlash(requirePlainPath(pathOfFileUrl(url)));
+}
+
+function pathOfFileUrl(url: string): string {
+  // `new URL` would take the relative file:name for an absolute one.
+  if (!/^file:\/\/\//i.test(url)) throw invalid('A file: URL has three slashes and an absolute path.');
+  if (/[?#]/.test(url))
+    throw invalid('A file: URL has no parameters; write ? as %3F and # as %23 in a path.');
+  try {
+    return fileURLToPath(url);
+  } catch (error) {
+    throw invalid('The path in the file: URL is malformed.', error);
+  }
+}
+
+function requirePlainPath(path: string): string {
+  if (path.includes('\0')) throw invalid('The path of a store holds a zero character.');
+  return path;
+}
+
+function withoutTrailingSlash(path: string): string {
+  return path.length > 1 && path.endsWith('/') ? path.slice(0, -1) : path;
+}
+
+function splitOnce(text: string, separator: string): [string, string] {
+  const at = text.indexOf(separator);
+  return at < 0 ? [text, ''] : [text.slice(0, at), text.slice(at + 1)];
+}
+
+function invalid(message: string, cause?: unknown): InvalidInput {
+  return new InvalidInput(message, { remedy: supported, cause });
+}

@@ -1,0 +1,47 @@
+import { Cancelled } from '../base/index.js';
+import { isObjectKey, type ByteRange } from './object-store.js';
+
+/** Knows the requests under way, so that closing can wait for them. The callers bound their number. */
+export class RequestGate {
+  readonly #underWay = new Set<Promise<unknown>>();
+  #isClosed = false;
+
+  async run<T>(request: () => Promise<T>): Promise<T> {
+    if (this.#isClosed) throw new Error('the store is closed');
+    const answer = request();
+    this.#underWay.add(answer);
+    try {
+      return await answer;
+    } finally {
+      this.#underWay.delete(answer);
+    }
+  }
+
+  /** Lets no request in from now on; resolves when the last has ended. Idempotent. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    await Promise.allSettled(this.#underWay);
+  }
+}
+
+/** @throws Cancelled; `what` names the request in its message. */
+export function throwIfCancelled(signal: AbortSignal | undefined, what: string): void {
+  if (signal?.aborted === true) throw new Cancelled(what);
+}
+
+/** A bad range is a programming error. */
+export function requireRange(range: ByteRange): void {
+  const { offsetBytes, lengthBytes } = range;
+  if (!isCount(offsetBytes) || !isCount(lengthBytes) || !isCount(offsetBytes + lengthBytes))
+    throw new RangeError(`not a byte range: ${offsetBytes}+${lengthBytes}`);
+}
+
+function isCount(value: number): boolean {
+  return Number.isSafeInteger(value) && value >= 0;
+}
+
+/** A bad prefix is a programming error. */
+export function requirePrefix(prefix: string): void {
+  if (prefix !== '' && !(prefix.endsWith('/') && isObjectKey(prefix.slice(0, -1))))
+    throw new Error(`not a prefix of object keys: ${JSON.stringify(prefix)}`);
+}
