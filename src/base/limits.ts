@@ -20,6 +20,9 @@ export const limits = {
   /** Reads of a publish that are under way or being sealed: keeps the disk and all codec threads busy. */
   publishReadsInFlight: 8,
 
+  /** Between two reports of progress: what a person can follow. */
+  progressIntervalMs: 200,
+
   /** Chunks of one publish whose ids are remembered, so that equal ones are stored once: 16 GiB of distinct chunks, 25 MB of memory. */
   publishIdsRemembered: 131_072,
 

@@ -18,6 +18,9 @@ export {
   WrongKey,
   WrongPassphrase,
 } from './errors.js';
+export { ChunkMap } from './chunk-map.js';
+export { NodeCache } from './chunk-map/node-cache.js';
+export { chunkCount, sameFileMap, type PlacedChunk } from './chunk-map/shape.js';
 export { createCodecPool, type CodecPool } from './codec/pool.js';
 export type { SealJob, SealOutcome } from './codec/messages.js';
 export type { CodecPriority } from './codec/priority-queue.js';
@@ -34,6 +37,14 @@ export { readOnlySecrets, type RandomBytes, type RepositorySecrets } from './key
 export type { PackIndexEntry } from './format/pack.js';
 export type { RepositoryHeader } from './format/header.js';
 export { checkVmName } from './format/vm-name.js';
+export { loadManifest } from './load-manifest.js';
+export {
+  directorySource,
+  type DirectorySource,
+  type DirectorySourceOptions,
+} from './publish/directory-source.js';
+export { SourceChanged, SourceUnreadable, UnsupportedFile } from './publish/errors.js';
+export { publishVersion, type Published, type PublishRequest } from './publish/publish.js';
 export type { VmHistory } from './history.js';
 export { Repository, type RepositoryOptions } from './repository.js';
 export type { SealingSecrets } from './format/key-schedule.js';
@@ -45,6 +56,7 @@ export type {
   BlobReader,
   BlobReference,
   Branch,
+  ChangedRange,
   Commit,
   CommitDraft,
   FileMap,

@@ -1,0 +1,110 @@
+import type { NodeCache } from './chunk-map/node-cache.js';
+import { chunkCount, chunksBelow, type PlacedChunk } from './chunk-map/shape.js';
+import type { MapNode } from './format/map-node.js';
+import { limits } from '../base/index.js';
+import type { BlobReader, BlobReference, FileMap, MapEntry } from './types.js';
+
+interface LoadOptions {
+  readonly signal?: AbortSignal;
+}
+
+/** Consecutive chunks that one leaf node (or the lone chunk of a tree of height 0) speaks of. */
+interface LeafRun {
+  readonly first: number;
+  readonly count: number;
+  entry(position: number): MapEntry;
+}
+
+/**
+ * One file of one version: says for every chunk whether it is zero, or where it is. Nodes are loaded when touched.
+ * Chunks past the end of the file are zero. Holds no resources.
+ */
+export class ChunkMap {
+  readonly map: FileMap;
+  readonly #reader: BlobReader;
+  readonly #cache: NodeCache;
+
+  constructor(map: FileMap, reader: BlobReader, cache: NodeCache) {
+    this.map = map;
+    this.#reader = reader;
+    this.#cache = cache;
+  }
+
+  get chunkCount(): number {
+    return chunkCount(this.map.sizeBytes, this.map.chunkBytes);
+  }
+
+  /** The entry of a chunk, or undefined when a node on the path to it is not in memory. */
+  peekEntry(chunkIndex: number): MapEntry | undefined {
+    if (chunkIndex >= this.chunkCount) return 'zero';
+    let entry = this.map.root;
+    for (let height = this.map.height; height > 0 && entry !== 'zero'; height -= 1) {
+      const node = this.#cache.peek(entry);
+      if (node === undefined) return undefined;
+      entry = node.entry(positionAt(chunkIndex, height));
+    }
+    return entry;
+  }
+
+  /** Rejects as `BlobReader.readBlob` does. */
+  async entry(chunkIndex: number, options: LoadOptions = {}): Promise<MapEntry> {
+    if (chunkIndex >= this.chunkCount) return 'zero';
+    let entry = this.map.root;
+    for (let height = this.map.height; height > 0 && entry !== 'zero'; height -= 1) {
+      const node = await this.#load(entry, options);
+      entry = node.entry(positionAt(chunkIndex, height));
+    }
+    return entry;
+  }
+
+  /** The chunks of a range that are not zero, ascending. Zero subtrees cost nothing. Rejects as `BlobReader.readBlob` does. */
+  async *entries(first: number, count: number, options: LoadOptions = {}): AsyncGenerator<PlacedChunk, void> {
+    const end = Math.min(first + count, this.chunkCount);
+    for await (const run of this.#leafRuns(this.map.root, this.map.height, 0, first, end, options)) {
+      for (let position = 0; position < run.count; position += 1) {
+        const reference = run.entry(position);
+        if (reference !== 'zero') yield { index: run.first + position, reference };
+      }
+    }
+  }
+
+  /** What the subtree of `height` under `entry`, which starts at chunk `start`, says of the chunks from `first` to `end`. */
+  async *#leafRuns(
+    entry: MapEntry,
+    height: number,
+    start: number,
+    first: number,
+    end: number,
+    options: LoadOptions,
+  ): AsyncGenerator<LeafRun, void> {
+    if (entry === 'zero' || first >= end) return;
+    if (height === 0) {
+      yield { first: start, count: 1, entry: () => entry };
+      return;
+    }
+    const node = await this.#load(entry, options);
+    const childSpan = chunksBelow(height - 1);
+    const firstChild = Math.max(0, Math.floor((first - start) / childSpan));
+    const endChild = Math.min(limits.mapNodeEntries, Math.ceil((end - start) / childSpan));
+    if (height === 1) {
+      yield {
+        first: start + firstChild,
+        count: endChild - firstChild,
+        entry: (position) => node.entry(firstChild + position),
+      };
+      return;
+    }
+    for (let child = firstChild; child < endChild; child += 1) {
+      yield* this.#leafRuns(node.entry(child), height - 1, start + child * childSpan, first, end, options);
+    }
+  }
+
+  #load(reference: BlobReference, options: LoadOptions): Promise<MapNode> {
+    return this.#cache.load(reference, this.#reader, options);
+  }
+}
+
+/** Which entry of a node of this height leads to the chunk. */
+function positionAt(chunkIndex: number, height: number): number {
+  return Math.floor(chunkIndex / chunksBelow(height - 1)) % limits.mapNodeEntries;
+}

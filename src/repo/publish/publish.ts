@@ -1,0 +1,233 @@
+import { Cancelled, LimitExceeded, limits, type ProgressListener } from '../../base/index.js';
+import { LeaseHeld, LeaseLost, ReadOnlyKey } from '../errors.js';
+import { decodeManifest, encodeManifest } from '../format/manifest.js';
+import { loadManifest } from '../load-manifest.js';
+import type { Repository } from '../repository.js';
+import type {
+  BlobKind,
+  BlobReader,
+  BlobReference,
+  Branch,
+  Commit,
+  FileMap,
+  HeldLease,
+  HostIdentity,
+  Manifest,
+  ManifestInode,
+  PublishSource,
+  SourceFile,
+  SourceInode,
+  VersionNumber,
+} from '../types.js';
+import { ContentWriter } from './content-writer.js';
+import { sameDirectory } from './same-directory.js';
+import { throttled } from '../throttled.js';
+
+export interface PublishRequest {
+  readonly repository: Repository;
+  readonly vmName: string;
+  /** The fixed absolute path of the VM's directory. */
+  readonly mountPath: string;
+  /** The caller keeps it, and closes it if it needs closing. */
+  readonly source: PublishSource;
+  /** The version that the source was made from; undefined for a VM's first. */
+  readonly parent: VersionNumber | undefined;
+  /** Undefined: an import while nobody holds the lease. */
+  readonly lease: HeldLease | undefined;
+  /** Give the lease back in the same step that publishes. */
+  readonly releaseLease?: boolean;
+  readonly host: HostIdentity;
+  /** For the map nodes and the manifest of earlier versions. */
+  readonly reader: BlobReader;
+  /** Called for each new blob, before it is durable, for instance to keep it in a cache; waited for. */
+  readonly onSealed?: (reference: BlobReference, kind: BlobKind, sealed: Uint8Array) => void | Promise<void>;
+  /** In bytes of the files, holes and unchanged parts included. */
+  readonly onProgress?: ProgressListener;
+  readonly signal?: AbortSignal;
+}
+
+export type Published =
+  | {
+      readonly outcome: 'published';
+      readonly commit: Commit;
+      /** The new map of every file, by inode number. */
+      readonly files: ReadonlyMap<number, FileMap>;
+      readonly storedBytes: number;
+    }
+  | {
+      /** The source equals its parent (but for access and change times): no version was made. */
+      readonly outcome: 'unchanged';
+      /** The parent. */
+      readonly commit: Commit;
+      readonly files: ReadonlyMap<number, FileMap>;
+      readonly storedBytes: number;
+    }
+  | {
+      /** The lease was lost meanwhile: the work is complete and readable, but not a version. */
+      readonly outcome: 'branched';
+      readonly branch: Branch;
+      readonly reason: LeaseLost;
+      readonly files: ReadonlyMap<number, FileMap>;
+      readonly storedBytes: number;
+    };
+
+/**
+ * Makes the VM's next version of a source: packs of changed chunks, then map nodes and manifest, then the commit.
+ * Unchanged chunks of the parent are referenced; equal chunks are stored once. Until the commit exists nothing of it
+ * can be seen; whatever goes wrong before leaves at worst objects that nothing refers to.
+ *
+ * Rejects with `LeaseHeld` (no lease given and somebody has it), `ReadOnlyKey`, `LimitExceeded`, `Cancelled`, and what
+ * the store, the reader and the source reject with. Memory: see `ContentWriter`, and the manifest.
+ */
+export async function publishVersion(request: PublishRequest): Promise<Published> {
+  await refuseEarly(request);
+  const inodes = [...request.source.inodes()];
+  const sources = inodes.flatMap((inode) => (inode.kind === 'file' ? [inode.content] : []));
+  const content = new ContentWriter({
+    repository: request.repository,
+    reader: request.reader,
+    onSealed: request.onSealed,
+    onPosition: progressOf(sources, request.onProgress),
+    signal: request.signal,
+  });
+  try {
+    const maps = await content.writeFiles(sources);
+    const manifest = manifestOf(inodes, new Map(sources.map((source, position) => [source, maps[position]])));
+    const parent = content.isEmpty ? await unchangedParent(request, manifest) : undefined;
+    if (parent !== undefined) return await settleUnchanged(request, parent, manifest);
+    const reference = await content.writeBlob(encodeChecked(manifest), 'manifest');
+    await content.finish();
+    if (request.signal?.aborted === true) throw new Cancelled('Publishing');
+    return await commit(request, manifest, reference, content.storedBytes);
+  } finally {
+    await content.settle();
+  }
+}
+
+/** What the commit would be refused for anyway need not wait until everything is stored. */
+async function refuseEarly({ repository, vmName, lease, signal }: PublishRequest): Promise<void> {
+  if (repository.secrets.signingSeed === undefined) throw new ReadOnlyKey('publish a version');
+  if (lease !== undefined) return;
+  const head = await repository.history(vmName).head(signal === undefined ? {} : { signal });
+  if (head.lease.state === 'held') throw new LeaseHeld(vmName, head.lease.holder, head.lease.since);
+}
+
+/** Makes a version of what is stored, or a branch where the right to do so is gone. */
+async function commit(
+  request: PublishRequest,
+  manifest: Manifest,
+  reference: BlobReference,
+  storedBytes: number,
+): Promise<Published> {
+  const { repository, vmName, mountPath, host, parent, lease } = request;
+  const files = filesOf(manifest);
+  let logicalBytes = 0;
+  for (const map of files.values()) logicalBytes += map.sizeBytes;
+  const createdAt = new Date();
+  const draft = {
+    vmName,
+    mountPath,
+    host,
+    createdAt,
+    manifest: reference,
+    logicalBytes,
+    storedBytes,
+    parent,
+  };
+  const history = repository.history(vmName);
+  try {
+    const releaseLease = request.releaseLease === true;
+    return {
+      outcome: 'published',
+      commit: await history.appendCommit(draft, lease, { releaseLease }),
+      files,
+      storedBytes,
+    };
+  } catch (error) {
+    if (!(error instanceof LeaseLost)) throw error;
+    return {
+      outcome: 'branched',
+      branch: await history.saveBranch(draft),
+      reason: error,
+      files,
+      storedBytes,
+    };
+  }
+}
+
+/** The parent's commit, if a version of this directory would say nothing that the parent does not. */
+async function unchangedParent(request: PublishRequest, manifest: Manifest): Promise<Commit | undefined> {
+  const { repository, vmName, mountPath, parent, reader, signal } = request;
+  if (parent === undefined) return undefined;
+  const commit = await repository.history(vmName).commit(parent);
+  if (commit.mountPath !== mountPath) return undefined;
+  const before = await loadManifest(commit.manifest, reader, signal === undefined ? {} : { signal });
+  return sameDirectory(before, manifest) ? commit : undefined;
+}
+
+async function settleUnchanged(
+  { repository, vmName, lease, releaseLease }: PublishRequest,
+  parent: Commit,
+  manifest: Manifest,
+): Promise<Published> {
+  if (lease !== undefined && releaseLease === true) await repository.history(vmName).releaseLease(lease);
+  return { outcome: 'unchanged', commit: parent, files: filesOf(manifest), storedBytes: 0 };
+}
+
+function manifestOf(
+  inodes: readonly SourceInode[],
+  maps: ReadonlyMap<SourceFile, FileMap | undefined>,
+): Manifest {
+  const byNumber = new Map<number, ManifestInode>();
+  for (const inode of inodes) byNumber.set(inode.number, manifestInode(inode, maps));
+  return { inodes: byNumber };
+}
+
+function manifestInode(
+  inode: SourceInode,
+  maps: ReadonlyMap<SourceFile, FileMap | undefined>,
+): ManifestInode {
+  if (inode.kind !== 'file') return inode;
+  const content = maps.get(inode.content);
+  if (content === undefined) throw new Error(`inode ${inode.number} was not written`);
+  return { ...inode, content };
+}
+
+/** Decodes what was encoded: a version that cannot be read back must not come to exist. */
+function encodeChecked(manifest: Manifest): Uint8Array {
+  if (manifest.inodes.size > limits.manifestInodesMax) {
+    throw new LimitExceeded(`A VM directory may hold at most ${limits.manifestInodesMax} files.`);
+  }
+  const encoded = encodeManifest(manifest);
+  if (encoded.length > limits.blobBytesMax) {
+    throw new LimitExceeded(
+      `The list of files needs ${encoded.length} bytes; it may have ${limits.blobBytesMax}.`,
+    );
+  }
+  decodeManifest(encoded, 'that is about to be published');
+  return encoded;
+}
+
+function filesOf(manifest: Manifest): ReadonlyMap<number, FileMap> {
+  const files = new Map<number, FileMap>();
+  for (const inode of manifest.inodes.values()) {
+    if (inode.kind === 'file') files.set(inode.number, inode.content);
+  }
+  return files;
+}
+
+/** Turns positions within files, which come one file after the other, into progress over all of them. */
+function progressOf(
+  files: readonly SourceFile[],
+  onProgress: ProgressListener | undefined,
+): (file: SourceFile, doneBytes: number) => void {
+  let earlierBytes = 0;
+  const startOf = new Map<SourceFile, number>();
+  for (const file of files) {
+    startOf.set(file, earlierBytes);
+    earlierBytes += file.sizeBytes;
+  }
+  const report = throttled(onProgress);
+  return (file, doneBytes) =>
+    report({ doneBytes: (startOf.get(file) ?? 0) + doneBytes, totalBytes: earlierBytes });
+}
