@@ -134,6 +134,16 @@ export const limits = {
   /** Kernel requests that may wait for the store at once; more are answered when others finish. */
   kernelRequestsWaiting: 256,
 
+  /** Longest line that QEMU may send over QMP: its answers are a few kilobytes. */
+  qmpLineBytesMax: 1024 * 1024,
+
+  /** How much of a hypervisor's log an error reads, and how many of its lines it shows. */
+  hypervisorLogTailBytes: 4096,
+  hypervisorLogTailLines: 8,
+
+  /** Reads of a saved device state that are under way at once when resuming: hides round trips of a store. */
+  savedStateReadsInFlight: 8,
+
   /** Codec threads: sealing and opening chunks off the event loop. */
   codecThreads: 2,
 } as const;

@@ -7,7 +7,9 @@ export class ResourceStack implements AsyncDisposable {
 
   /** Takes ownership of a resource and returns it. */
   use<T extends AsyncDisposable>(resource: T): T {
-    this.#closers.push(() => resource[Symbol.asyncDispose]());
+    this.#closers.push(async () => {
+      await resource[Symbol.asyncDispose]();
+    });
     return resource;
   }
 

@@ -3,6 +3,7 @@ export {
   AlreadyMounted,
   DaemonDied,
   EphemeralMount,
+  NoLocalChanges,
   NotMounted,
   OldVersionNeedsEphemeral,
   OverlayBehind,
