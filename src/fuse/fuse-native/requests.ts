@@ -308,6 +308,7 @@ export class Requests {
       ([path, name, value, , flags]) => {
         const mode = attributeModes[flags];
         if (mode === undefined) throw new FileSystemError('EINVAL', `setxattr does not know flags ${flags}.`);
+        checkAttributeName(name);
         const set = fileSystem.setExtendedAttribute(names.inode(path), name, value, mode);
         return whenDone(set, () => [0, [value.buffer]]);
       },
@@ -316,6 +317,7 @@ export class Requests {
       'getxattr',
       ([, , into]) => [into.buffer],
       ([path, name, into]) => {
+        checkAttributeName(name);
         const value = fileSystem.getExtendedAttribute(names.inode(path), name);
         return [fill(into, value), [into.buffer]];
       },
@@ -417,6 +419,14 @@ function whenDone<Value, Result>(
   transform: (value: Value) => Result,
 ): MaybePromise<Result> {
   return value instanceof Promise ? value.then(transform) : transform(value);
+}
+
+/**
+ * Attributes of the system (access control lists) mean something to the kernel only where an engine can tell it so;
+ * stored without effect they would make `cp -a` believe that it had set permissions.
+ */
+function checkAttributeName(name: string): void {
+  if (name.startsWith('system.')) throw new FileSystemError('EOPNOTSUPP', `${name} is not supported.`);
 }
 
 /** Answers getxattr and listxattr: an empty buffer only asks for the length. */
