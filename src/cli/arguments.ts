@@ -1,7 +1,7 @@
 import { normalize } from 'node:path';
-import { InvalidInput, parseByteSize } from '../base/index.js';
+import { InvalidInput, limits, parseByteSize } from '../base/index.js';
 import type { EngineName } from '../fuse/index.js';
-import { InvalidVmName, type VersionNumber } from '../repo/index.js';
+import { checkVmName, isChunkSize, type VersionNumber } from '../repo/index.js';
 
 /** Half-open range of bytes. */
 export interface ByteSpan {
@@ -10,10 +10,7 @@ export interface ByteSpan {
 }
 
 /** Checked here already, so that a bad name is refused before anything is opened. */
-export function parseVmName(text: string): string {
-  if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(text)) throw new InvalidVmName(text);
-  return text;
-}
+export const parseVmName = checkVmName;
 
 const engineNames: readonly EngineName[] = ['fuse-native'];
 
@@ -34,12 +31,12 @@ export function parseVersion(text: string): VersionNumber {
   return number as VersionNumber;
 }
 
-/** `20G`, `64MiB`, `4096`. */
-export function parseSize(text: string): number {
+/** A power of two within the format's limits, as `128K`. */
+export function parseChunkSize(text: string): number {
   const bytes = parseByteSize(text);
-  if (bytes === undefined) {
-    throw new InvalidInput(`${text} is not a size.`, {
-      remedy: 'Write a number of bytes, or a unit of 1024 with it: 64K, 1.5G.',
+  if (bytes === undefined || !isChunkSize(bytes)) {
+    throw new InvalidInput(`${text} is not a chunk size.`, {
+      remedy: `Give a power of two from ${limits.chunkBytesMin / 1024}K to ${limits.chunkBytesMax / 1024}K.`,
     });
   }
   return bytes;

@@ -2,6 +2,7 @@ import { InvalidInput, ResourceStack } from '../base/index.js';
 import { openHostHome, readSeen, writeSeen, type HostHome, type VmPaths } from '../host/index.js';
 import { Repository, VmMissing, type Commit, type VmHead, type VmHistory } from '../repo/index.js';
 import { openStore, type ObjectStore } from '../store/index.js';
+import type { VmTarget } from '../vm/index.js';
 import type { Output } from './output.js';
 
 /** Options that every command takes. */
@@ -74,9 +75,20 @@ export class CommandContext implements AsyncDisposable {
     return known ?? (await this.repository()).header.repositoryId;
   }
 
+  /** Where this host keeps its state of the VM. */
   async vmPaths(vmName: string): Promise<VmPaths> {
     const home = await this.home();
     return home.vmPaths(await this.repositoryId(), vmName);
+  }
+
+  /** The VM, for the sequences of `vm/`. */
+  async target(vmName: string): Promise<VmTarget> {
+    return {
+      home: await this.home(),
+      repositoryId: await this.repositoryId(),
+      repositoryUrl: await this.repositoryUrl(),
+      vmName,
+    };
   }
 
   /**

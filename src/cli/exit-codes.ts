@@ -19,7 +19,7 @@ export const exitCodes = {
   noSpace: 7,
   /** The key or the passphrase is missing, wrong or may not do this. */
   key: 8,
-  /** The hypervisor did not do what was asked; the message says what state the guest is in. */
+  /** The hypervisor did not do what was asked, or the guest died; the message says what state it is in. */
   hypervisor: 9,
   /** Cancelled by Ctrl-C or SIGTERM. */
   cancelled: 130,
@@ -35,12 +35,19 @@ const exitCodeOfError: Readonly<Record<string, ExitCode>> = {
   INVALID_VM_NAME: exitCodes.invalidInput,
   HOME_UNUSABLE: exitCodes.invalidInput,
   OLD_VERSION_NEEDS_EPHEMERAL: exitCodes.invalidInput,
+  INVALID_MOUNT_POINT: exitCodes.invalidInput,
+  UNSUPPORTED_FILE: exitCodes.invalidInput,
+  EPHEMERAL_MOUNT: exitCodes.invalidInput,
 
   REPOSITORY_MISSING: exitCodes.notFound,
   VM_MISSING: exitCodes.notFound,
   VERSION_MISSING: exitCodes.notFound,
   NOT_MOUNTED: exitCodes.notFound,
+  SOURCE_UNREADABLE: exitCodes.notFound,
   NO_LOCAL_CHANGES: exitCodes.notFound,
+  NO_VM_CONFIG: exitCodes.notFound,
+  SAVED_STATE_MISSING: exitCodes.notFound,
+  GUEST_NOT_RUNNING: exitCodes.notFound,
 
   REPOSITORY_EXISTS: exitCodes.conflict,
   LEASE_HELD: exitCodes.conflict,
@@ -49,7 +56,12 @@ const exitCodeOfError: Readonly<Record<string, ExitCode>> = {
   MOUNT_BUSY: exitCodes.conflict,
   VM_BUSY: exitCodes.conflict,
   OVERLAY_BEHIND: exitCodes.conflict,
-  EPHEMERAL_MOUNT: exitCodes.conflict,
+  SOURCE_CHANGED: exitCodes.conflict,
+  FILE_SYSTEM_BUSY: exitCodes.conflict,
+  SAVED_STATE_PRESENT: exitCodes.conflict,
+  GUEST_RUNNING: exitCodes.conflict,
+  GUEST_ALREADY_RUNNING: exitCodes.conflict,
+  SUSPEND_UNFINISHED: exitCodes.conflict,
   UNPUBLISHED_CHANGES: exitCodes.conflict,
   FILE_EXISTS: exitCodes.conflict,
   KEY_CONFLICT: exitCodes.conflict,
@@ -60,9 +72,14 @@ const exitCodeOfError: Readonly<Record<string, ExitCode>> = {
   UNKNOWN_FORMAT: exitCodes.damaged,
   ROLLED_BACK: exitCodes.damaged,
   HOME_DAMAGED: exitCodes.damaged,
+  LOCAL_CACHE_UNUSABLE: exitCodes.damaged,
+  OVERLAY_DAMAGED: exitCodes.damaged,
+  OVERLAY_FORMAT_UNKNOWN: exitCodes.damaged,
+  OVERLAY_MISMATCH: exitCodes.damaged,
 
   STORE_UNREACHABLE: exitCodes.store,
   STORE_REFUSED: exitCodes.store,
+  SUSPEND_NOT_PUBLISHED: exitCodes.store,
 
   LOCAL_DISK_FULL: exitCodes.noSpace,
 
@@ -72,8 +89,31 @@ const exitCodeOfError: Readonly<Record<string, ExitCode>> = {
   INVALID_KEY_FILE: exitCodes.key,
   READ_ONLY_KEY: exitCodes.key,
 
+  GUEST_CRASHED: exitCodes.hypervisor,
+  HYPERVISOR_COMMAND_FAILED: exitCodes.hypervisor,
+  HYPERVISOR_MISSING: exitCodes.hypervisor,
+  HYPERVISOR_STUCK: exitCodes.hypervisor,
+  MONITOR_CLOSED: exitCodes.hypervisor,
+  MONITOR_REFUSED: exitCodes.hypervisor,
+  RESUME_FAILED: exitCodes.hypervisor,
+  SAVE_FAILED: exitCodes.hypervisor,
+  START_FAILED: exitCodes.hypervisor,
+  STEP_TIMED_OUT: exitCodes.hypervisor,
+
+  // These mean that the host lacks something or that a process of ours died: nothing of the groups above.
+  DAEMON_DIED: exitCodes.unexpected,
+  ENGINE_UNAVAILABLE: exitCodes.unexpected,
+  FILE_SYSTEM: exitCodes.unexpected,
+  MOUNT_FAILED: exitCodes.unexpected,
+  UNMOUNT_FAILED: exitCodes.unexpected,
+
   CANCELLED: exitCodes.cancelled,
 };
+
+/** Whether the table knows the code of an error. */
+export function hasExitCode(code: string): boolean {
+  return Object.hasOwn(exitCodeOfError, code);
+}
 
 /** An error as a user sees it: a sentence, what to do, facts, and the exit code. */
 export interface ErrorReport {

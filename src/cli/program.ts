@@ -1,6 +1,6 @@
 import { Command, CommanderError } from 'commander';
 import type { Bind, CommandModule } from './command.js';
-import { CommandContext, type GlobalOptions } from './context.js';
+import type { GlobalOptions } from './context.js';
 import { Usage } from './errors.js';
 import { exitCodes, type ExitCode } from './exit-codes.js';
 import { Output } from './output.js';
@@ -106,18 +106,19 @@ export async function runCommandLine(parameters: readonly string[], signal: Abor
   // `isr help key` is `isr key --help`: the command's own module knows its help.
   if (first === 'help') return runCommandLine(second === undefined ? ['--help'] : [second, '--help'], signal);
   let exitCode: ExitCode = exitCodes.ok;
-  const program = makeProgram(signal, (code) => (exitCode = code));
+  const json = parameters.includes('--json');
+  const program = makeProgram(signal, json, (code) => (exitCode = code));
   try {
     await program.parseAsync(parameters, { from: 'user' });
     return exitCode;
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return exitCodes.ok;
-    const output = new Output({ json: parameters.includes('--json') });
+    const output = new Output({ json });
     return output.error(error instanceof CommanderError ? usageError(error, program) : error);
   }
 }
 
-function makeProgram(signal: AbortSignal, setExitCode: (code: ExitCode) => void): Command {
+function makeProgram(signal: AbortSignal, json: boolean, setExitCode: (code: ExitCode) => void): Command {
   const program = new Command('isr');
   program
     .description('Suspend a virtual machine here, resume it there before its state arrives.')
@@ -127,7 +128,8 @@ function makeProgram(signal: AbortSignal, setExitCode: (code: ExitCode) => void)
     .helpOption('-h, --help', 'show help')
     .helpCommand(false)
     .configureHelp({ showGlobalOptions: true })
-    .configureOutput({ outputError: () => undefined })
+    // Errors are written by Output; help that stands in for one would spoil the JSON.
+    .configureOutput({ outputError: () => undefined, ...(json ? { writeErr: () => undefined } : {}) })
     .exitOverride()
     .addHelpText('after', programNotes);
 
@@ -136,6 +138,8 @@ function makeProgram(signal: AbortSignal, setExitCode: (code: ExitCode) => void)
     async (...parameters) => {
       const options = program.opts<GlobalOptions>();
       const output = new Output({ json: options.json === true });
+      // Loaded only now: help and mistakes need none of it.
+      const { CommandContext } = await import('./context.js');
       const context = new CommandContext({ options, output, signal });
       try {
         setExitCode((await action(context, ...parameters)) ?? exitCodes.ok);
@@ -146,7 +150,11 @@ function makeProgram(signal: AbortSignal, setExitCode: (code: ExitCode) => void)
 
   const modules = new Map<string, CommandEntry>();
   for (const entry of commandTable) {
-    program.command(entry.name).summary(entry.summary).description(sentence(entry.summary));
+    program
+      .command(entry.name)
+      .summary(entry.summary)
+      .description(sentence(entry.summary))
+      .helpCommand(false);
     modules.set(entry.name, entry);
   }
   program.hook('preSubcommand', async (_program, command) => {

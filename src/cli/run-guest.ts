@@ -1,25 +1,14 @@
 import type { RunOptions, RunResult, VmTarget } from '../vm/index.js';
 import type { Action } from './command.js';
-import type { CommandContext } from './context.js';
 import { formatSeconds } from './format.js';
 import { mountRequest, type MountOptions } from './mount-options.js';
-
-/** What a sequence of `vm/` works on. */
-export async function vmTarget(context: CommandContext, vmName: string): Promise<VmTarget> {
-  return {
-    home: await context.home(),
-    repositoryId: await context.repositoryId(),
-    repositoryUrl: await context.repositoryUrl(),
-    vmName,
-  };
-}
 
 /** The action of `start` and `resume`: they differ in the sequence only. */
 export function runGuest(
   sequence: (target: VmTarget, options: RunOptions) => Promise<RunResult>,
 ): Action<[vmName: string, options: MountOptions]> {
   return async (context, vmName, options) => {
-    const target = await vmTarget(context, vmName);
+    const target = await context.target(vmName);
     const { mountPath, runDirectory, seconds } = await sequence(target, {
       ...mountRequest(vmName, options, target.home.configuration),
       signal: context.signal,

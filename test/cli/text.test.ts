@@ -1,7 +1,13 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { IsrError, parseByteSize } from '../../src/base/index.js';
-import { parseMountPath, parseRange, parseSize, parseVersion, parseVmName } from '../../src/cli/arguments.js';
+import {
+  parseChunkSize,
+  parseMountPath,
+  parseRange,
+  parseVersion,
+  parseVmName,
+} from '../../src/cli/arguments.js';
 import { reportError } from '../../src/cli/exit-codes.js';
 import { formatBytes, formatFields, formatSeconds, formatTable } from '../../src/cli/format.js';
 import { describeProgress } from '../../src/cli/progress.js';
@@ -18,7 +24,8 @@ t.test('sizes read with and without units', async (t) => {
   for (const text of ['', 'K', '-1', '1.5', '1e3', '12X', '1 G', '99999999999P', '0.1K']) {
     t.equal(parseByteSize(text), undefined, JSON.stringify(text));
   }
-  t.throws(() => parseSize('much'), invalid);
+  t.equal(parseChunkSize('256K'), 2 ** 18);
+  for (const text of ['much', '8K', '8M', '100K']) t.throws(() => parseChunkSize(text), invalid, text);
 });
 
 t.test('a whole number of bytes reads as itself', async () => {

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { InvalidInput } from '../../base/index.js';
-import { AlreadyMounted, clearDeadDaemon, findDaemon, lockVm, NoLocalChanges } from '../../daemon/index.js';
-import { discardOverlay, readOverlaySummary } from '../../fs/index.js';
+import { AlreadyMounted, findDaemon } from '../../daemon/index.js';
+import { discardVm, readLocalChanges } from '../../vm/index.js';
 import { parseVmName } from '../arguments.js';
 import { examples, type Bind } from '../command.js';
 import type { CommandContext } from '../context.js';
@@ -25,27 +25,22 @@ export function configure(command: Command, bind: Bind): void {
 }
 
 async function discard(context: CommandContext, vmName: string, options: Options): Promise<ExitCode> {
-  const paths = await context.vmPaths(vmName);
-  const found = await findDaemon(paths);
+  const target = await context.target(vmName);
+  const found = await findDaemon(await context.vmPaths(vmName));
   if (found.state === 'alive') throw new AlreadyMounted(vmName, found.record.mountPath);
-  const summary = await readOverlaySummary(paths.overlay);
-  if (summary === undefined || summary.changedFiles === 0) throw new NoLocalChanges(vmName);
-  const what = `${formatBytes(summary.bytes)} in ${formatCount(summary.changedFiles, 'changed file')}`;
-  if (options.yes !== true && !(await confirmed(context, `Drop ${what} of ${vmName} for good? [y/N] `))) {
-    context.output.remark('Nothing was dropped.');
-    return exitCodes.cancelled;
+  const { dirtyBytes, changedFiles } = await readLocalChanges(target);
+  const what = `${formatBytes(dirtyBytes)} in ${formatCount(changedFiles, 'changed file')}`;
+  if (changedFiles > 0 && options.yes !== true) {
+    if (!(await confirmed(context, `Drop ${what} of ${vmName} for good? [y/N] `))) {
+      context.output.remark('Nothing was dropped.');
+      return exitCodes.cancelled;
+    }
   }
-  const unlock = lockVm(paths, vmName);
-  try {
-    await clearDeadDaemon(paths);
-    await discardOverlay(paths.overlay);
-  } finally {
-    unlock();
-  }
+  await discardVm(target);
   const leaseReleased = await releaseOwnLease(context, vmName);
   context.output.result(
-    { vmName, discardedBytes: summary.bytes, discardedFiles: summary.changedFiles, leaseReleased },
-    `Dropped ${what} of ${vmName}.`,
+    { vmName, dirtyBytes, changedFiles, leaseReleased },
+    `${changedFiles === 0 ? `${vmName} had no unpublished changes on this host` : `Dropped ${what} of ${vmName}`}${leaseReleased ? '; its lease was given back' : ''}.`,
   );
   return exitCodes.ok;
 }

@@ -1,8 +1,6 @@
 import type { Command } from 'commander';
 import { InvalidInput } from '../../base/index.js';
 import { AlreadyMounted, findDaemon, lockVm } from '../../daemon/index.js';
-import { readOverlaySummary } from '../../fs/index.js';
-import type { VmPaths } from '../../host/index.js';
 import {
   directorySource,
   loadManifest,
@@ -10,6 +8,7 @@ import {
   type Commit,
   type Published,
 } from '../../repo/index.js';
+import { readLocalChanges } from '../../vm/index.js';
 import { parseMountPath, parseVmName } from '../arguments.js';
 import { examples, type Bind } from '../command.js';
 import type { CommandContext } from '../context.js';
@@ -58,7 +57,9 @@ async function importDirectory(
   if (found.state === 'alive') throw new AlreadyMounted(vmName, found.record.mountPath);
   const unlock = lockVm(paths, vmName);
   try {
-    await refuseUnpublishedChanges(vmName, paths);
+    // They were made from a version that would no longer be the newest.
+    if ((await readLocalChanges(await context.target(vmName))).changedFiles > 0)
+      throw new UnpublishedChanges(vmName);
     const { history, head } = await context.log(vmName);
     const mountPath = options.at ?? mountPathOf(vmName, head.latest);
     // Free: the commit itself loses against a host that takes the lease meanwhile. Held: by this host, or `LeaseHeld`.
@@ -86,17 +87,11 @@ async function importDirectory(
         ...(onProgress === undefined ? {} : { onProgress }),
       }),
     );
-    await context.rememberSeen(history);
+    await context.log(vmName);
     return reportImport(context, vmName, published, (performance.now() - startedMs) / 1000);
   } finally {
     unlock();
   }
-}
-
-/** Changes on this host were made from a version that would no longer be the newest. */
-async function refuseUnpublishedChanges(vmName: string, paths: VmPaths): Promise<void> {
-  const summary = await readOverlaySummary(paths.overlay);
-  if (summary !== undefined && summary.changedFiles > 0) throw new UnpublishedChanges(vmName);
 }
 
 function mountPathOf(vmName: string, latest: Commit | undefined): string {

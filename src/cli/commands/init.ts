@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { Repository } from '../../repo/index.js';
-import { parseSize } from '../arguments.js';
+import { parseChunkSize } from '../arguments.js';
 import { examples, type Bind } from '../command.js';
 import type { CommandContext } from '../context.js';
 import { formatBytes } from '../format.js';
@@ -14,7 +14,7 @@ export function configure(command: Command, bind: Bind): void {
     .description(
       'Create a repository in a store, and keep its key on this host. A repository that is there is left alone.',
     )
-    .option('--chunk-size <size>', 'the unit of fetching and encryption (default: 128K)', parseSize)
+    .option('--chunk-size <size>', 'the unit of fetching and encryption (default: 128K)', parseChunkSize)
     .addHelpText(
       'after',
       examples(

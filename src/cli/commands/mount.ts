@@ -38,28 +38,18 @@ export function configure(command: Command, bind: Bind): void {
 async function mount(context: CommandContext, vmName: string, options: Options): Promise<undefined> {
   const home = await context.home();
   const request = mountRequest(vmName, options, home.configuration);
-  const repositoryUrl = await context.repositoryUrl();
   if (options.foreground === true) {
-    await mountInForeground(context, repositoryUrl, request);
+    await mountInForeground(context, request);
     return;
   }
-  const { mountPath } = await mountVm({
-    home,
-    repositoryId: await context.repositoryId(),
-    repositoryUrl,
-    mount: request,
-    signal: context.signal,
-  });
+  const target = await context.target(vmName);
+  const { mountPath } = await mountVm({ ...target, mount: request, signal: context.signal });
   reportMounted(context, request, mountPath);
 }
 
-async function mountInForeground(
-  context: CommandContext,
-  repositoryUrl: string,
-  request: MountRequest,
-): Promise<void> {
-  const home = await context.home();
-  const paths = await home.makeVmPaths(await context.repositoryId(), request.vmName);
+async function mountInForeground(context: CommandContext, request: MountRequest): Promise<void> {
+  const { home, repositoryId, repositoryUrl } = await context.target(request.vmName);
+  const paths = await home.makeVmPaths(repositoryId, request.vmName);
   const found = await findDaemon(paths);
   if (found.state === 'alive') throw new AlreadyMounted(request.vmName, found.record.mountPath);
   await clearDeadDaemon(paths);

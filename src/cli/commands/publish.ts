@@ -1,7 +1,5 @@
 import type { Command } from 'commander';
-import type { ProgressListener } from '../../base/index.js';
-import { connectDaemon, NoLocalChanges, VmSession, type PublishResult } from '../../daemon/index.js';
-import { readOverlaySummary } from '../../fs/index.js';
+import { publishVm } from '../../vm/index.js';
 import { parseVmName } from '../arguments.js';
 import { examples, type Bind } from '../command.js';
 import type { CommandContext } from '../context.js';
@@ -20,39 +18,10 @@ export function configure(command: Command, bind: Bind): void {
 }
 
 async function publish(context: CommandContext, vmName: string): Promise<ExitCode> {
-  const client = await connectDaemon(await context.vmPaths(vmName), vmName);
-  const result = await withProgress(context.output, `Publishing ${vmName}`, (onProgress) => {
-    const options = { signal: context.signal, ...(onProgress === undefined ? {} : { onProgress }) };
-    return client === undefined
-      ? publishUnmounted(context, vmName, options)
-      : client.publish({ releaseLease: false, ...options });
-  });
+  const target = await context.target(vmName);
+  const result = await withProgress(context.output, `Publishing ${vmName}`, (onProgress) =>
+    publishVm(target, { signal: context.signal, ...(onProgress === undefined ? {} : { onProgress }) }),
+  );
   context.output.result({ vmName, ...result }, describePublish(vmName, result));
   return exitCodeOfPublish(result);
-}
-
-/** Nobody works with the VM here any more, so the lease goes back with the commit. */
-async function publishUnmounted(
-  context: CommandContext,
-  vmName: string,
-  options: { readonly signal: AbortSignal; readonly onProgress?: ProgressListener },
-): Promise<PublishResult> {
-  const { overlay } = await context.vmPaths(vmName);
-  if (((await readOverlaySummary(overlay))?.changedFiles ?? 0) === 0) throw new NoLocalChanges(vmName);
-  const session = await VmSession.open({
-    home: await context.home(),
-    repositoryUrl: await context.repositoryUrl(),
-    vmName,
-    version: undefined,
-    ephemeral: false,
-    purpose: 'publish',
-    signal: context.signal,
-  });
-  try {
-    const result = await session.publish({ releaseLease: true, ...options });
-    await session.close();
-    return result;
-  } finally {
-    await session[Symbol.asyncDispose]();
-  }
 }

@@ -3,6 +3,7 @@ import { connectDaemon, findDaemon, type DaemonStatus } from '../../daemon/index
 import { readOverlaySummary } from '../../fs/index.js';
 import type { HostIdentity, LeaseState } from '../../repo/index.js';
 import { StoreUnreachable } from '../../store/index.js';
+import { readGuestRecord, type GuestRecord } from '../../vm/index.js';
 import { parseVmName } from '../arguments.js';
 import { examples, type Bind } from '../command.js';
 import type { CommandContext } from '../context.js';
@@ -18,6 +19,8 @@ interface LocalVm {
   /** `dead`: a daemon died and left its mount behind; `silent`: it lives and does not answer. */
   readonly daemon: 'none' | 'alive' | 'dead' | 'silent';
   readonly mount: DaemonStatus | undefined;
+  /** Whether the guest's memory still belongs to its saved state. */
+  readonly guest: GuestRecord;
   readonly dirtyBytes: number;
   readonly changedFiles: number;
 }
@@ -68,7 +71,7 @@ async function statusOfOne(context: CommandContext, vmName: string): Promise<voi
   const { identity } = await context.home();
   const vm = await inspectLocal(context, await context.repositoryId(), vmName);
   if (vm.mount !== undefined) {
-    context.output.result({ ...vm, lease: vm.mount.lease }, describeMounted(vm.mount, identity));
+    context.output.result({ ...vm, lease: vm.mount.lease }, describeMounted(vm.mount, vm.guest, identity));
     return;
   }
   const { lease, newest } = await askStore(context, vmName);
@@ -87,22 +90,24 @@ async function statusOfOne(context: CommandContext, vmName: string): Promise<voi
 async function inspectLocal(context: CommandContext, repositoryId: string, vmName: string): Promise<LocalVm> {
   const home = await context.home();
   const paths = home.vmPaths(repositoryId, vmName);
+  const guest = await readGuestRecord(paths);
   const client = await connectDaemon(paths, vmName);
   if (client !== undefined) {
     const mount = await client.status().catch(() => undefined);
     const { dirtyBytes, changedFiles } = mount ?? { dirtyBytes: 0, changedFiles: 0 };
     const daemon = mount === undefined ? 'silent' : 'alive';
-    return { repositoryId, vmName, daemon, mount, dirtyBytes, changedFiles };
+    return { repositoryId, vmName, daemon, mount, guest, dirtyBytes, changedFiles };
   }
   const daemon = (await findDaemon(paths)).state === 'none' ? 'none' : 'dead';
-  const summary = await readOverlaySummary(paths.overlay);
+  const overlay = await readOverlaySummary(paths.overlay);
   return {
     repositoryId,
     vmName,
     daemon,
     mount: undefined,
-    dirtyBytes: summary?.bytes ?? 0,
-    changedFiles: summary?.changedFiles ?? 0,
+    guest,
+    dirtyBytes: overlay?.dirtyBytes ?? 0,
+    changedFiles: overlay?.changedFiles ?? 0,
   };
 }
 
@@ -141,6 +146,9 @@ function adviseUnmounted(vm: LocalVm, lease: LeaseState | UnknownLease, here: Ho
   const { vmName } = vm;
   if (vm.daemon === 'dead')
     return `mount it again with \`isr mount ${vmName}\`: what was acknowledged is kept`;
+  if (vm.guest === 'saved') return `finish the suspend with \`isr suspend ${vmName}\``;
+  if (vm.guest === 'ran')
+    return `the guest crashed: boot it with \`isr start ${vmName}\`, or go back with \`isr discard ${vmName}\``;
   if (vm.changedFiles > 0) return describeChanges(vmName, vm);
   if (lease.state === 'held' && lease.holder.hostId !== here.hostId) {
     return `suspend it there, or take the lease over with \`isr lease break ${vmName}\``;
@@ -148,16 +156,23 @@ function adviseUnmounted(vm: LocalVm, lease: LeaseState | UnknownLease, here: Ho
   return `\`isr resume ${vmName}\` or \`isr mount ${vmName}\``;
 }
 
+const guestWords: Readonly<Record<GuestRecord, string>> = {
+  fresh: 'has not run here since this version',
+  ran: 'has run since this version',
+  saved: 'saved, not published yet',
+};
+
 function originOf(mount: DaemonStatus): string {
   return mount.branch ?? String(mount.version ?? '-');
 }
 
-function describeMounted(mount: DaemonStatus, here: HostIdentity): string {
+function describeMounted(mount: DaemonStatus, guest: GuestRecord, here: HostIdentity): string {
   const { chunks, daemon, engine, fetch } = mount;
   const fields: [string, string][] = [
     ['VM', mount.vmName],
     ['Mounted at', `${mount.mountPath}, since ${formatDate(new Date(mount.startedAt))}`],
     ['Version', `${originOf(mount)}${mount.ephemeral ? ' (ephemeral: changes are thrown away)' : ''}`],
+    ['Guest', guestWords[guest]],
     ['Repository', mount.repository],
     ['Lease', describeAnyLease(mount.lease, here)],
     ['Local', chunks === undefined ? 'not known yet' : describeChunks(chunks)],

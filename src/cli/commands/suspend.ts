@@ -7,7 +7,6 @@ import { describePublish, exitCodeOfPublish } from '../describe.js';
 import type { ExitCode } from '../exit-codes.js';
 import { formatSeconds } from '../format.js';
 import { withProgress } from '../progress.js';
-import { vmTarget } from '../run-guest.js';
 
 export function configure(command: Command, bind: Bind): void {
   command
@@ -20,7 +19,7 @@ export function configure(command: Command, bind: Bind): void {
 }
 
 async function suspend(context: CommandContext, vmName: string): Promise<ExitCode> {
-  const target = await vmTarget(context, vmName);
+  const target = await context.target(vmName);
   const result = await withProgress(context.output, `Publishing ${vmName}`, (onProgress) =>
     suspendVm(target, {
       signal: context.signal,

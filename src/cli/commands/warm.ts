@@ -65,9 +65,7 @@ async function warmUnmounted(
   options: { readonly signal: AbortSignal; readonly onProgress?: ProgressListener },
 ): Promise<WarmResult> {
   const session = await VmSession.open({
-    home: await context.home(),
-    repositoryUrl: await context.repositoryUrl(),
-    vmName,
+    ...(await context.target(vmName)),
     version: undefined,
     ephemeral: true,
     purpose: 'use',
