@@ -1,2 +1,14 @@
 /** Chunk reads: tiers, in-flight sharing, priorities, decoding. Never knows FUSE. */
-export type { BaseFile, FetchClass, Fetcher, FetchOptions, FetchStatus } from './types.js';
+export { LocalCacheUnusable } from './errors.js';
+export { createFetcher, type FetcherOptions } from './fetcher.js';
+export type { CacheFiles, LocalCacheStatus } from './local-cache.js';
+export type {
+  BaseFile,
+  FetchClass,
+  FetchClassStatus,
+  Fetcher,
+  FetchOptions,
+  FetchStatus,
+  WarmOptions,
+  WarmResult,
+} from './types.js';

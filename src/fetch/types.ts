@@ -1,4 +1,5 @@
-import type { BlobReader, BlobReference, FileMap } from '../repo/index.js';
+import type { BlobKind, BlobReader, BlobReference, FileMap } from '../repo/index.js';
+import type { LocalCacheStatus } from './local-cache.js';
 
 /** In this order of priority. */
 export type FetchClass = 'demand' | 'replay' | 'background';
@@ -8,12 +9,35 @@ export interface FetchOptions {
   readonly signal?: AbortSignal;
 }
 
+export interface WarmOptions extends FetchOptions {
+  /** Called for each chunk that is local now; `fetched` says whether it had to come from the store. Must not throw. */
+  readonly onChunk?: (reference: BlobReference, fetched: boolean) => void;
+}
+
+export interface WarmResult {
+  readonly chunks: number;
+  readonly fetchedChunks: number;
+  /** Sealed bytes of the fetched chunks. */
+  readonly fetchedBytes: number;
+}
+
 /**
  * Chunks through the tiers: memory, local cache, store. One per daemon.
  * Concurrent misses of one blob share one fetch. A store that is unreachable is waited for (with backoff), and
- * `status().waitingForStore` says so; a damaged or missing object is an error at once.
+ * `status().waitingForStore` says so; so is, for demand, a store that refuses, because somebody can act. A missing
+ * object is an error at once, and a damaged one after a second request: the first answer may have been damaged on its way.
+ * Cancelling one of several who wait for a fetch does not disturb the others.
+ *
+ * Closing is idempotent, cancels what is under way and waits for it. The repository stays its owner's.
  */
 export interface Fetcher extends BlobReader, AsyncDisposable {
+  /** Verified plaintext of a blob of any kind; demand unless said otherwise. Shared: must not be modified. */
+  readBlob(
+    reference: BlobReference,
+    kind: BlobKind,
+    options?: { readonly fetchClass?: FetchClass; readonly signal?: AbortSignal },
+  ): Promise<Uint8Array>;
+
   /** Verified plaintext of a chunk from the memory tier, or undefined. Shared: must not be modified. */
   peekChunk(reference: BlobReference): Uint8Array | undefined;
 
@@ -23,8 +47,26 @@ export interface Fetcher extends BlobReader, AsyncDisposable {
   /** Verified plaintext of a chunk. Shared: must not be modified. */
   readChunk(reference: BlobReference, options: FetchOptions): Promise<Uint8Array>;
 
-  /** Makes a chunk local (sealed, in the local cache) without keeping it in memory. Verified before it is kept. */
+  /**
+   * Makes a chunk local (sealed, in the local cache) without keeping it in memory. Verified before it is kept.
+   * `LocalCacheUnusable` when the local disk does not take it.
+   */
   warmChunk(reference: BlobReference, options: FetchOptions): Promise<void>;
+
+  /**
+   * The same for many chunks: neighbours in a pack come with one request. In no particular order. Takes references
+   * only as fast as it works on them. Rejects with the first error, after having cancelled the rest.
+   */
+  warmChunks(
+    references: Iterable<BlobReference> | AsyncIterable<BlobReference>,
+    options: WarmOptions,
+  ): Promise<WarmResult>;
+
+  /**
+   * Adds what was just published to the local cache, so that a resume on this host finds it. `sealed` must be what
+   * the sealer made, and is not kept after the promise settles. Never fails: a disk that does not take it is counted.
+   */
+  keepSealed(reference: BlobReference, kind: BlobKind, sealed: Uint8Array): Promise<void>;
 
   /** The content of one file of a version. */
   openFile(map: FileMap): BaseFile;
@@ -48,19 +90,39 @@ export interface BaseFile {
   /** Fills `into`. Bytes past the end of the file are zero. Fails closed: never partial data. */
   read(offsetBytes: number, into: Uint8Array, options: FetchOptions): Promise<void>;
 
-  /** How many chunks of the range are not zero, and how many of these are local. Loads map nodes; chunk data is not read. */
+  /** How many chunks of the file are not zero, and how many of these are local. Loads map nodes; chunk data is not read. */
   residency(options: FetchOptions): Promise<{ readonly chunks: number; readonly localChunks: number }>;
+
+  /** Makes every chunk of a range local: `Fetcher.warmChunks`. The range may go past the end of the file. */
+  warm(offsetBytes: number, lengthBytes: number, options: WarmOptions): Promise<WarmResult>;
+}
+
+export interface FetchClassStatus {
+  /** Requests made of the store. */
+  readonly requests: number;
+  /** Sealed bytes that came from the store. */
+  readonly bytes: number;
+  /** Sum over requests of the time from wanting to having verified, queueing and outages included. */
+  readonly waitMs: number;
 }
 
 export interface FetchStatus {
-  readonly fetches: Readonly<
-    Record<FetchClass, { readonly requests: number; readonly bytes: number; readonly waitMs: number }>
-  >;
+  readonly fetches: Readonly<Record<FetchClass, FetchClassStatus>>;
   readonly memoryHits: number;
   readonly localHits: number;
   readonly memoryBytes: number;
   /** Damaged local cache entries that were deleted and fetched again. */
   readonly damagedLocal: number;
+  /** Answers of the store that did not verify; each was asked for once more. */
+  readonly damagedFetches: number;
+  /** Requests that found the store not answering, and were made again later. */
+  readonly repeatedRequests: number;
+  readonly requestsInFlight: number;
+  readonly requestsQueued: number;
+  /** Sealed bytes that were asked of the store and are not dealt with yet. */
+  readonly bytesInFlight: number;
+  readonly localCache: LocalCacheStatus;
+  /** Fetches that failed for good, cancelled ones not counted. */
   readonly errors: number;
   readonly lastError: string | undefined;
   /** Set while the store does not answer: since when, and what it said. */

@@ -1,0 +1,144 @@
+import { setImmediate as eventLoopTurn } from 'node:timers/promises';
+import { Cancelled, limits } from '../base/index.js';
+import { DamagedObject, packKey, type BlobReference, type ChunkMap, type FileMap } from '../repo/index.js';
+import { Turnstile } from './turnstile.js';
+import type { BaseFile, FetchClass, Fetcher, FetchOptions, WarmOptions, WarmResult } from './types.js';
+
+/** The part of a read that lies in one chunk. */
+interface Piece {
+  readonly chunkIndex: number;
+  readonly startInChunk: number;
+  readonly endInChunk: number;
+  readonly startInRead: number;
+}
+
+/** Chunks whose places in the local cache are looked up before other work gets its turn. */
+const residencyStep = 256;
+
+/** One file of a version, over its chunk map and the fetcher's tiers. */
+export class VersionFile implements BaseFile {
+  readonly map: FileMap;
+  readonly #fetcher: Fetcher;
+  readonly #chunksFor: (fetchClass: FetchClass) => ChunkMap;
+  readonly #chunks: ChunkMap;
+
+  /** `chunksFor` gives the file's map, loading its nodes in this class. */
+  constructor(map: FileMap, fetcher: Fetcher, chunksFor: (fetchClass: FetchClass) => ChunkMap) {
+    this.map = map;
+    this.#fetcher = fetcher;
+    this.#chunksFor = chunksFor;
+    this.#chunks = chunksFor('demand');
+  }
+
+  readSync(offsetBytes: number, into: Uint8Array): boolean {
+    for (const piece of this.#pieces(offsetBytes, into.length)) {
+      const entry = this.#chunks.peekEntry(piece.chunkIndex);
+      if (entry === undefined) return false;
+      const chunk = entry === 'zero' ? entry : this.#fetcher.peekChunk(entry);
+      if (chunk === undefined) return false;
+      this.#copy(entry, chunk, piece, into);
+    }
+    return true;
+  }
+
+  isLocal(offsetBytes: number, lengthBytes: number): boolean {
+    for (const { chunkIndex } of this.#pieces(offsetBytes, lengthBytes)) {
+      const entry = this.#chunks.peekEntry(chunkIndex);
+      if (entry === undefined) return false;
+      if (entry !== 'zero' && !this.#fetcher.isLocal(entry)) return false;
+    }
+    return true;
+  }
+
+  async read(offsetBytes: number, into: Uint8Array, options: FetchOptions): Promise<void> {
+    // Once a piece has failed, the others stop: `into` is the caller's again, and must not be written any more.
+    const scope = new AbortController();
+    const cancel = (): void => scope.abort();
+    if (options.signal?.aborted === true) throw new Cancelled('Reading');
+    options.signal?.addEventListener('abort', cancel, { once: true });
+    try {
+      const chunks = this.#chunksFor(options.fetchClass);
+      const turns = new Turnstile(limits.chunksPerRead);
+      const scoped = { fetchClass: options.fetchClass, signal: scope.signal };
+      const pieces = [...this.#pieces(offsetBytes, into.length)];
+      await Promise.all(pieces.map((piece) => turns.run(() => this.#readPiece(chunks, piece, into, scoped))));
+    } finally {
+      cancel();
+      options.signal?.removeEventListener('abort', cancel);
+    }
+  }
+
+  async residency(options: FetchOptions): Promise<{ readonly chunks: number; readonly localChunks: number }> {
+    let chunks = 0;
+    let localChunks = 0;
+    for await (const reference of this.#references(0, this.#chunks.chunkCount, options)) {
+      chunks += 1;
+      if (this.#fetcher.isLocal(reference)) localChunks += 1;
+      if (chunks % residencyStep === 0) await eventLoopTurn();
+      if (options.signal?.aborted === true) throw new Cancelled('Counting local chunks');
+    }
+    return { chunks, localChunks };
+  }
+
+  async warm(offsetBytes: number, lengthBytes: number, options: WarmOptions): Promise<WarmResult> {
+    const first = Math.floor(offsetBytes / this.map.chunkBytes);
+    const end = Math.ceil((offsetBytes + lengthBytes) / this.map.chunkBytes);
+    return this.#fetcher.warmChunks(this.#references(first, end - first, options), options);
+  }
+
+  async *#references(
+    first: number,
+    count: number,
+    options: FetchOptions,
+  ): AsyncGenerator<BlobReference, void> {
+    const { fetchClass, signal } = options;
+    const entries = this.#chunksFor(fetchClass).entries(first, count, signal === undefined ? {} : { signal });
+    for await (const { reference } of entries) yield reference;
+  }
+
+  async #readPiece(
+    chunks: ChunkMap,
+    piece: Piece,
+    into: Uint8Array,
+    options: FetchOptions & { readonly signal: AbortSignal },
+  ): Promise<void> {
+    const entry = await chunks.entry(piece.chunkIndex, { signal: options.signal });
+    const chunk = entry === 'zero' ? entry : await this.#fetcher.readChunk(entry, options);
+    if (options.signal.aborted) throw new Cancelled('Reading');
+    this.#copy(entry, chunk, piece, into);
+  }
+
+  /** Fills the piece of `into`: from the chunk up to the end of the file, with zeros after it. */
+  #copy(entry: BlobReference | 'zero', chunk: Uint8Array | 'zero', piece: Piece, into: Uint8Array): void {
+    const { chunkBytes, sizeBytes } = this.map;
+    const endInRead = piece.startInRead + piece.endInChunk - piece.startInChunk;
+    if (chunk === 'zero' || entry === 'zero') {
+      into.fill(0, piece.startInRead, endInRead);
+      return;
+    }
+    if (chunk.length !== chunkBytes) {
+      throw new DamagedObject(
+        packKey(entry.packId),
+        `a chunk of it has ${chunk.length} bytes instead of ${chunkBytes}`,
+      );
+    }
+    const endOfData = Math.min(
+      piece.endInChunk,
+      Math.max(piece.startInChunk, sizeBytes - piece.chunkIndex * chunkBytes),
+    );
+    into.set(chunk.subarray(piece.startInChunk, endOfData), piece.startInRead);
+    into.fill(0, piece.startInRead + endOfData - piece.startInChunk, endInRead);
+  }
+
+  *#pieces(offsetBytes: number, lengthBytes: number): Generator<Piece, void> {
+    const { chunkBytes } = this.map;
+    const endBytes = offsetBytes + lengthBytes;
+    for (let at = offsetBytes; at < endBytes;) {
+      const chunkIndex = Math.floor(at / chunkBytes);
+      const startInChunk = at - chunkIndex * chunkBytes;
+      const endInChunk = Math.min(chunkBytes, endBytes - chunkIndex * chunkBytes);
+      yield { chunkIndex, startInChunk, endInChunk, startInRead: at - offsetBytes };
+      at += endInChunk - startInChunk;
+    }
+  }
+}

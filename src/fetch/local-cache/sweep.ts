@@ -1,0 +1,141 @@
+import { lstatSync, mkdirSync, readdirSync, rmSync, type Stats } from 'node:fs';
+import { join } from 'node:path';
+import { lockFile } from '../../system/index.js';
+import { diskBytes, isShardName, sweepLockFile, temporaryDirectory } from './layout.js';
+import { replaceUsage } from './usage-record.js';
+
+export interface SweepRequest {
+  readonly cachePath: string;
+  readonly limitBytes: number;
+  /** Milliseconds since 1970. */
+  readonly now: number;
+  /** Asked between directories: true ends the sweep early, without a result. */
+  readonly shouldStop?: () => boolean;
+}
+
+export type SweepResult =
+  | {
+      readonly outcome: 'swept';
+      readonly totalBytes: number;
+      readonly evictedBytes: number;
+      readonly evictedEntries: number;
+    }
+  /** Another process is sweeping, or this one was told to stop. */
+  | { readonly outcome: 'skipped' };
+
+/** Eviction goes on to below the limit, so that it is rare. */
+const keptShareOfLimit = 0.9;
+
+/** Entries are told apart in age by the minute: memory is bounded by the number of minutes, not of entries. */
+const ageStepMs = 60_000;
+
+/** A temporary file of this age belongs to a process that died while writing it. */
+const abandonedMs = 60 * 60_000;
+
+/**
+ * Counts what a cache directory holds and, if that is more than the limit, deletes the entries that have not been
+ * used for longest until it is a tenth below. Synchronous: runs in a worker thread. Other processes may
+ * read, add and even sweep meanwhile; an entry that somebody is reading stays readable for them.
+ */
+export function sweepCache(request: SweepRequest): SweepResult {
+  mkdirSync(join(request.cachePath, temporaryDirectory), { recursive: true, mode: 0o700 });
+  const lock = lockFile(join(request.cachePath, sweepLockFile));
+  if (lock === undefined) return { outcome: 'skipped' };
+  try {
+    removeAbandoned(request);
+    const bytesByAge = countEntries(request);
+    if (bytesByAge === undefined) return { outcome: 'skipped' };
+    const counted = sum(bytesByAge.values());
+    const evicted =
+      counted > request.limitBytes
+        ? evictEntries(request, bytesByAge, counted - Math.floor(request.limitBytes * keptShareOfLimit))
+        : { bytes: 0, entries: 0 };
+    const totalBytes = counted - evicted.bytes;
+    replaceUsage(request.cachePath, { totalBytes, sweptAt: request.now });
+    return { outcome: 'swept', totalBytes, evictedBytes: evicted.bytes, evictedEntries: evicted.entries };
+  } finally {
+    lock.release();
+  }
+}
+
+/** Bytes on disk by age step; undefined when told to stop. */
+function countEntries(request: SweepRequest): Map<number, number> | undefined {
+  const bytesByAge = new Map<number, number>();
+  for (const shard of shards(request.cachePath)) {
+    if (request.shouldStop?.() === true) return undefined;
+    for (const { stats } of entries(shard)) {
+      const step = ageStep(stats);
+      bytesByAge.set(step, (bytesByAge.get(step) ?? 0) + diskBytes(stats.size));
+    }
+  }
+  return bytesByAge;
+}
+
+/** Deletes at least `excessBytes`, oldest minutes first; within the last of these minutes in no order. */
+function evictEntries(
+  request: SweepRequest,
+  bytesByAge: ReadonlyMap<number, number>,
+  excessBytes: number,
+): { readonly bytes: number; readonly entries: number } {
+  const { youngestStep, ofYoungestBytes } = chooseSteps(bytesByAge, excessBytes);
+  let bytes = 0;
+  let count = 0;
+  let leftOfYoungest = ofYoungestBytes;
+  for (const shard of shards(request.cachePath)) {
+    if (request.shouldStop?.() === true) break;
+    for (const { path, stats } of entries(shard)) {
+      const step = ageStep(stats);
+      if (step > youngestStep || (step === youngestStep && leftOfYoungest <= 0)) continue;
+      if (step === youngestStep) leftOfYoungest -= diskBytes(stats.size);
+      rmSync(path, { force: true });
+      bytes += diskBytes(stats.size);
+      count += 1;
+    }
+  }
+  return { bytes, entries: count };
+}
+
+/** The youngest age step that eviction must reach, and how much of that step it needs. */
+function chooseSteps(
+  bytesByAge: ReadonlyMap<number, number>,
+  excessBytes: number,
+): { readonly youngestStep: number; readonly ofYoungestBytes: number } {
+  let neededBytes = excessBytes;
+  for (const step of [...bytesByAge.keys()].sort((a, b) => a - b)) {
+    const stepBytes = bytesByAge.get(step) ?? 0;
+    if (stepBytes >= neededBytes) return { youngestStep: step, ofYoungestBytes: neededBytes };
+    neededBytes -= stepBytes;
+  }
+  return { youngestStep: Infinity, ofYoungestBytes: 0 };
+}
+
+function removeAbandoned(request: SweepRequest): void {
+  for (const { path, stats } of entries(join(request.cachePath, temporaryDirectory))) {
+    if (request.now - stats.mtimeMs > abandonedMs) rmSync(path, { force: true });
+  }
+}
+
+function* shards(cachePath: string): Iterable<string> {
+  for (const name of readdirSync(cachePath)) {
+    if (isShardName(name)) yield join(cachePath, name);
+  }
+}
+
+function* entries(directory: string): Iterable<{ readonly path: string; readonly stats: Stats }> {
+  for (const name of readdirSync(directory)) {
+    const path = join(directory, name);
+    // Another process may have deleted it.
+    const stats = lstatSync(path, { throwIfNoEntry: false });
+    if (stats?.isFile() === true) yield { path, stats };
+  }
+}
+
+function ageStep(stats: Stats): number {
+  return Math.floor(stats.mtimeMs / ageStepMs);
+}
+
+function sum(numbers: Iterable<number>): number {
+  let total = 0;
+  for (const number of numbers) total += number;
+  return total;
+}
