@@ -6,6 +6,7 @@ import { checkVmName, encodeVmName } from './format/vm-name.js';
 import { Branches } from './history/branches.js';
 import { Log, type NextEntry, type PlacedCommit, type PlacedEntry } from './history/log.js';
 import { sameManifest } from './history/same-manifest.js';
+import type { RandomBytes } from './keys/secrets.js';
 import type { Records } from './records.js';
 import type {
   Branch,
@@ -36,13 +37,18 @@ export class VmHistory {
   readonly #now: () => Date;
 
   /** `InvalidVmName`. */
-  constructor(store: ObjectStore, records: Records, vmName: string, now: () => Date) {
+  constructor(
+    store: ObjectStore,
+    records: Records,
+    vmName: string,
+    surroundings: { readonly now: () => Date; readonly randomBytes: RandomBytes },
+  ) {
     this.vmName = checkVmName(vmName);
     const vm = { name: vmName, id: records.sealer.vmId(vmName) };
     this.#records = records;
     this.#log = new Log(store, records, vm);
-    this.#branches = new Branches(records, vm);
-    this.#now = now;
+    this.#branches = new Branches(records, vm, surroundings.randomBytes);
+    this.#now = surroundings.now;
   }
 
   /**

@@ -46,7 +46,7 @@ export class Repository implements AsyncDisposable {
   /** Straight from the store. */
   readonly blobs: BlobReader;
   readonly #records: Records;
-  readonly #now: () => Date;
+  readonly #surroundings: Required<Pick<RepositoryOptions, 'now' | 'randomBytes'>>;
 
   private constructor(
     store: ObjectStore,
@@ -60,8 +60,11 @@ export class Repository implements AsyncDisposable {
     this.codec = createCodecPool(secrets, { threads: options.codecThreads ?? limits.codecThreads });
     this.sealer = new Sealer(secrets);
     this.blobs = new StoreBlobReader(store, this.codec);
-    this.#records = new Records(store, new RecordSealer(secrets, options.randomBytes ?? randomBytes));
-    this.#now = options.now ?? (() => new Date());
+    this.#surroundings = {
+      now: options.now ?? (() => new Date()),
+      randomBytes: options.randomBytes ?? randomBytes,
+    };
+    this.#records = new Records(store, new RecordSealer(secrets, this.#surroundings.randomBytes));
   }
 
   /** Makes a repository with new keys. `RepositoryExists` where there is one: it is not touched. */
@@ -114,7 +117,7 @@ export class Repository implements AsyncDisposable {
 
   /** `InvalidVmName`. The VM need not exist yet. */
   history(vmName: string): VmHistory {
-    return new VmHistory(this.store, this.#records, vmName, this.#now);
+    return new VmHistory(this.store, this.#records, vmName, this.#surroundings);
   }
 
   /** Everything in a pack, by the pack's own index. */

@@ -77,7 +77,8 @@ function parse(
   if (!header.success || line === undefined || !v.is(hex32, code) || rest !== '' || more.length > 0) {
     throw new DamagedObject(headerKey, 'a part of it is missing or wrong');
   }
-  return { header: header.output, line, code };
+  const { version, repositoryId, chunkBytes } = header.output;
+  return { header: { version, repositoryId, chunkBytes }, line, code };
 }
 
 function headerCode(line: string, secrets: SealingSecrets): string {

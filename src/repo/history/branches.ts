@@ -1,6 +1,6 @@
-import { randomBytes } from 'node:crypto';
 import { decodeBranch, encodeBranch } from '../format/log-entry.js';
 import { branchKey, branchPrefix, type VmId } from '../format/object-keys.js';
+import type { RandomBytes } from '../keys/secrets.js';
 import type { Records, StoredRecord } from '../records.js';
 import type { Branch, CommitDraft } from '../types.js';
 import { sameManifest } from './same-manifest.js';
@@ -9,10 +9,12 @@ import { sameManifest } from './same-manifest.js';
 export class Branches {
   readonly #records: Records;
   readonly #vm: { readonly name: string; readonly id: VmId };
+  readonly #randomBytes: RandomBytes;
 
-  constructor(records: Records, vm: { readonly name: string; readonly id: VmId }) {
+  constructor(records: Records, vm: { readonly name: string; readonly id: VmId }, randomBytes: RandomBytes) {
     this.#records = records;
     this.#vm = vm;
+    this.#randomBytes = randomBytes;
   }
 
   async list(): Promise<readonly Branch[]> {
@@ -27,7 +29,7 @@ export class Branches {
     const saved = (await this.list()).find(({ commit }) => sameManifest(commit, draft));
     if (saved !== undefined) return saved;
     const name = branchName(draft);
-    const key = branchKey(this.#vm.id, randomBytes(16).toString('hex'));
+    const key = branchKey(this.#vm.id, Buffer.from(this.#randomBytes(16)).toString('hex'));
     const { vmName: _, ...commit } = draft;
     await this.#records.create(key, encodeBranch({ name, commit }), 'save a branch');
     return { name, commit: draft };

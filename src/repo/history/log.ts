@@ -60,8 +60,7 @@ export class Log {
     if (position === undefined) return undefined;
     const newest = await this.#read(position, options);
     if (seen !== undefined) {
-      const then =
-        seen.position === position ? newest : await this.#read(seen.position, options);
+      const then = seen.position === position ? newest : await this.#read(seen.position, options);
       if (then.digest !== seen.digest) {
         throw new RolledBack(this.#vmName, `entry ${seen.position} of its log was replaced`);
       }
