@@ -67,12 +67,20 @@ export class Repository implements AsyncDisposable {
     this.#records = new Records(store, new RecordSealer(secrets, this.#surroundings.randomBytes));
   }
 
-  /** Makes a repository with new keys. `RepositoryExists` where there is one: it is not touched. */
+  /**
+   * Makes a repository with new keys. `RepositoryExists` where there is one: it is not touched.
+   * `keepSecrets` is waited for before the repository exists: what it rejects with leaves no repository without a key.
+   */
   static async create(
     store: ObjectStore,
-    options: RepositoryOptions & { readonly chunkBytes?: number } = {},
+    options: RepositoryOptions & {
+      readonly chunkBytes?: number;
+      readonly keepSecrets?: (secrets: RepositorySecrets) => Promise<void>;
+    } = {},
   ): Promise<{ readonly repository: Repository; readonly secrets: RepositorySecrets }> {
+    if ((await store.stat(headerKey)) !== undefined) throw new RepositoryExists(store.description);
     const secrets = generateSecrets(options.randomBytes);
+    await options.keepSecrets?.(secrets);
     const header: RepositoryHeader = {
       version: formatVersion,
       repositoryId: secrets.repositoryId,

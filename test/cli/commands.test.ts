@@ -1,4 +1,4 @@
-import { cp, mkdir, readdir, readFile, stat, truncate, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import { runIsr, type IsrRun, type TestHost } from './run-isr.js';
@@ -89,7 +89,7 @@ t.test('a repository that is there is left alone', async (t) => {
 });
 
 t.test('a repository that is not there, not reachable or not named', async (t) => {
-  await mkdir(join(root, 'empty'));
+  await mkdir(join(root, 'empty', 'tmp'), { recursive: true });
   const [missing, unreachable, unsupported, unnamed] = await Promise.all([
     isr(hostA, ['--json', '--repo', `file://${root}/empty`, 'ls']),
     isr(hostA, ['--json', 'ls', '--repo', `file://${root}/nowhere`]),
@@ -155,7 +155,7 @@ t.test('a read-only key goes through a pipe', async (t) => {
   t.match(failure(broken), { exitCode: 8, code: 'INVALID_KEY_FILE' });
 });
 
-t.test('a wrong key is found at once', async (t) => {
+t.test('a key that does not fit the repository is found at once', async (t) => {
   const home = join(root, 'wrong-key');
   await cp(hostA.home, home, { recursive: true });
   const [file] = await readdir(join(home, 'keys'));
@@ -163,8 +163,17 @@ t.test('a wrong key is found at once', async (t) => {
   const secrets = JSON.parse(await readFile(path, 'utf8')) as Record<string, unknown>;
   secrets['encryptionKey'] = Buffer.alloc(32, 7).toString('base64');
   await writeFile(path, JSON.stringify(secrets));
-  const run = await isr({ home, repo: hostA.repo }, ['ls', '--json']);
-  t.match(failure(run), { exitCode: 8, code: 'WRONG_KEY' });
+  const otherRepo = `file://${root}/other-repo`;
+  const other: TestHost = { home: join(root, 'other'), repo: otherRepo };
+  t.equal((await isr(other, ['init'])).exitCode, 0);
+  const [altered, foreign, note] = await Promise.all([
+    isr({ home, repo: hostA.repo }, ['ls', '--json']),
+    isr(hostA, ['ls', '--json', '--repo', otherRepo]),
+    isr(other, ['key', 'import', keyFile], withPassphrase(passphrase)),
+  ]);
+  t.match(failure(altered), { exitCode: 5, code: 'DAMAGED_OBJECT' });
+  t.match(failure(foreign), { exitCode: 8, code: 'KEY_MISSING' });
+  t.match(note, { exitCode: 0, stderr: /^Note: this is the key of repository/ });
 });
 
 t.test('names and paths that are not allowed are refused before anything is done', async (t) => {
@@ -299,8 +308,10 @@ t.test('a log that goes back in time is noticed', async (t) => {
   const log = join(root, 'repo', 'log');
   const [vm] = await readdir(log);
   const entries = (await readdir(join(log, vm!))).sort();
-  await cp(join(root, 'repo'), join(root, 'repo-before'), { recursive: true });
   t.ok(entries.length > 2);
+  await rm(join(log, vm!, entries.at(-1)!));
+  const run = await isr(hostA, ['versions', 'web', '--json']);
+  t.match(failure(run), { exitCode: 5, code: 'ROLLED_BACK' });
 });
 
 t.test('no key and no passphrase was ever printed', async (t) => {

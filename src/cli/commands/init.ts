@@ -30,13 +30,13 @@ async function init(context: CommandContext, { chunkSize }: Options): Promise<un
   const url = await context.repositoryUrl();
   const store = await context.store({ create: true });
   const { codecThreads } = home.configuration;
-  const { repository, secrets } = await Repository.create(store, {
+  const { repository } = await Repository.create(store, {
     codecThreads,
+    keepSecrets: (secrets) => home.saveSecrets(secrets),
     ...(chunkSize === undefined ? {} : { chunkBytes: chunkSize }),
   });
   await using _ = repository;
   const { repositoryId } = repository.header;
-  await home.saveSecrets(secrets);
   await home.rememberRepository(url, repositoryId);
   const keyPath = home.keyPath(repositoryId);
   const { chunkBytes } = repository.header;
