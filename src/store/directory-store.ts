@@ -37,10 +37,12 @@ export class DirectoryStore implements ObjectStore {
    */
   static async create(root: string): Promise<DirectoryStore> {
     const store = new DirectoryStore(root);
-    await store.#request(undefined, undefined, async () => {
+    try {
       await makeDurableDirectory(store.#temporaryPath);
       await store.#proveWritable();
-    });
+    } catch (error) {
+      throw explainSystemError(error, { store: store.description, key: undefined });
+    }
     return store;
   }
 

@@ -20,4 +20,4 @@ export {
   type StoreCounts,
   type StoreOperation,
 } from './observed-store.js';
-export { openStore, type OpenStoreOptions } from './open-store.js';
+export { localDirectoryOf, openStore, type OpenStoreOptions } from './open-store.js';

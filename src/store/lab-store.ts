@@ -158,10 +158,12 @@ export class LabStore implements ObjectStore {
         if (fate.latencyMs > 0) await this.#clock.delay(fate.latencyMs, signal);
         this.#requireNoOutage(key);
         if (fate.isRequestLost) throw this.#unreachable(key, 'the request was lost');
-        const result = await request(fate, signal);
+        const answer = request(fate, signal);
+        await Promise.allSettled([answer]);
+        throwIfCancelled(signal, what);
         this.#requireNoOutage(key);
         if (fate.isAnswerLost) throw this.#unreachable(key, 'the answer was lost');
-        return result;
+        return await answer;
       } catch (error) {
         if (error instanceof Error && error.name === 'AbortError') throw new Cancelled(what);
         throw error;

@@ -31,6 +31,12 @@ export async function openStore(url: string, options: OpenStoreOptions = {}): Pr
   return new LabStore(await openDirectory(innerUrl, options), conditions, systemClock, seededRandom(seed));
 }
 
+/** The directory of this host that holds the store at `url`; undefined where it is elsewhere. */
+export function localDirectoryOf(url: string): string | undefined {
+  const innerUrl = url.startsWith('lab+') ? splitOnce(url.slice('lab+'.length), '?')[0] : url;
+  return isAbsolute(innerUrl) || /^file:/i.test(innerUrl) ? directoryPath(innerUrl) : undefined;
+}
+
 function openDirectory(url: string, options: OpenStoreOptions): Promise<DirectoryStore> {
   const root = directoryPath(url);
   return options.create === true ? DirectoryStore.create(root) : DirectoryStore.open(root);
