@@ -1,5 +1,5 @@
 import t from 'tap';
-import { fuseNativeCapabilities, mountFuseNative } from '../src/fuse/index.js';
+import { fuseNativeCapabilities, mountFuseNative } from '../src/fuse/fuse-native/index.js';
 import { ModelFileSystem } from '../test/support/model-file-system.js';
 import { mountContract } from './support/mount-contract.js';
 

@@ -27,7 +27,7 @@ export interface Engine extends AsyncDisposable {
   status(): EngineStatus;
 }
 
-export type EngineName = 'fuse-native' | 'kernel';
+export type EngineName = 'fuse-native';
 
 export interface EngineStatus {
   readonly requests: number;
@@ -36,6 +36,11 @@ export interface EngineStatus {
   readonly refusedAhead: number;
   /** Requests answered with an errno that says something is wrong (EIO, ENOSPC); ENOENT and the like are not counted. */
   readonly errors: number;
+  /**
+   * Threads that served requests so far. Where an engine has a fixed set this stays small; in fuse-native each one
+   * ever started makes every later request a little slower, so a count in the thousands asks for a new mount.
+   */
+  readonly threadsStarted?: number;
 }
 
 export type MountEngine = (fileSystem: FileSystem, options: EngineOptions) => Promise<Engine>;

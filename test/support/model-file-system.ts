@@ -67,6 +67,7 @@ export interface ModelRead {
   readonly offsetBytes: number;
   readonly lengthBytes: number;
   readonly intent: 'demand' | 'ahead';
+  readonly signal: AbortSignal | undefined;
 }
 
 export interface ModelHooks {
@@ -271,7 +272,7 @@ export class ModelFileSystem implements FileSystem {
     const { node, flags } = this.#handle(handle);
     if ((flags & accessModeMask) === writeOnly) fail('EBADF', 'the file is open for writing only');
     if (signal?.aborted === true) fail('EINTR', 'the read was interrupted');
-    const read = { inode: node.inode, offsetBytes, lengthBytes: into.length, intent };
+    const read = { inode: node.inode, offsetBytes, lengthBytes: into.length, intent, signal };
     const hooked = this.hooks.beforeRead?.(read);
     if (hooked instanceof Promise) {
       return hooked.then((answer) => answer ?? readFile(node, offsetBytes, into));

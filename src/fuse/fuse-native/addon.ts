@@ -121,6 +121,15 @@ export function loadAddon(): Addon {
   }
 }
 
+/** Memory that the addon writes into for as long as the process lives, also after an unmount: it is never freed. */
+export function allocateAddonMemory(bytes: number): Buffer {
+  const memory = Buffer.alloc(bytes);
+  addonMemory.push(memory);
+  return memory;
+}
+
+const addonMemory: Buffer[] = [];
+
 /** The function that answers requests of one kind. */
 export function signalOf<Name extends OperationName>(addon: Addon, name: Name): Signal<Name> {
   // TypeScript does not see that the property of this name has the type of this name.

@@ -5,7 +5,7 @@ import { MountBusy, MountFailed } from '../errors.js';
 import { detach, syncMount } from '../fusermount.js';
 import { findMount, readMountTable, type MountEntry } from '../mount-table.js';
 import type { Engine, EngineCapabilities, EngineOptions, EngineStatus, MountEngine } from '../types.js';
-import { loadAddon, type Addon } from './addon.js';
+import { allocateAddonMemory, loadAddon, type Addon } from './addon.js';
 import { Requests } from './requests.js';
 
 const debug = createDebug('isr:fuse');
@@ -15,9 +15,6 @@ const watchIntervalMilliseconds = 1_000;
 
 /** Names change through the mount only, where the kernel sees it. */
 const nameTimeoutSeconds = 86_400;
-
-/** The addon writes into these for as long as the process lives, also after an unmount. */
-const addonMemory: Buffer[] = [];
 
 export const fuseNativeCapabilities: EngineCapabilities = {
   allocate: false,
@@ -37,14 +34,14 @@ export const fuseNativeCapabilities: EngineCapabilities = {
 export const mountFuseNative: MountEngine = async (fileSystem, options) => {
   const addon = loadAddon();
   const requests = new Requests(addon, fileSystem);
-  const memory = allocate(addon.sizeof_fuse_thread_t);
+  const memory = allocateAddonMemory(addon.sizeof_fuse_thread_t);
   try {
     addon.fuse_native_mount(
       options.mountPath,
       `-o${mountOptions(options).join(',')}`,
       memory,
       {},
-      allocate,
+      requests.allocateThread,
       requests.handlers,
       requests.implemented,
     );
@@ -54,12 +51,6 @@ export const mountFuseNative: MountEngine = async (fileSystem, options) => {
   await requests.initialized;
   return new FuseNativeEngine(addon, requests, memory, options.mountPath, await findMount(options.mountPath));
 };
-
-function allocate(bytes: number): Buffer {
-  const memory = Buffer.alloc(bytes);
-  addonMemory.push(memory);
-  return memory;
-}
 
 function mountOptions({ sourceName, allowOther }: EngineOptions): readonly string[] {
   if (!/^[A-Za-z0-9._:-]{1,255}$/.test(sourceName)) {

@@ -14,6 +14,7 @@ import {
 import { errnoNumbers, failureOf, notConnected } from '../errno.js';
 import type { EngineStatus } from '../types.js';
 import {
+  allocateAddonMemory,
   operationCount,
   signalOf,
   timesOf,
@@ -60,6 +61,11 @@ type EffectName = {
 export class Requests {
   readonly handlers: readonly NativeHandler[];
   readonly implemented = new Uint32Array(operationCount);
+  /** Memory for a new libfuse thread. */
+  readonly allocateThread = (bytes: number): Buffer => {
+    this.#threadsStarted += 1;
+    return allocateAddonMemory(bytes);
+  };
   /** Resolves when the kernel has begun to use the mount. */
   readonly initialized: Promise<void>;
 
@@ -75,6 +81,7 @@ export class Requests {
   #underWay = 0;
   #refusedAhead = 0;
   #errors = 0;
+  #threadsStarted = 0;
   #readsWaiting = 0;
   readonly #readsInLine: (() => void)[] = [];
 
@@ -99,6 +106,7 @@ export class Requests {
       requestsWaiting: this.#underWay,
       refusedAhead: this.#refusedAhead,
       errors: this.#errors,
+      threadsStarted: this.#threadsStarted,
     };
   }
 
