@@ -11,18 +11,15 @@ const mountPathBytesMax = 1_023;
  * Checks that a directory can be mounted on, before anything is started, and returns its path with symbolic links
  * in its parents resolved: what `EngineOptions.mountPath` wants. Clear stale mounts before. Never touches a mount.
  *
- * @param options.forbidden paths that may not lie inside the mount nor around it: the daemon would wait for itself
+ * @param forbiddenPaths may not lie inside the mount nor around it: the daemon would wait for itself
  * @throws InvalidMountPoint, MountBusy
  */
-export async function checkMountPoint(
-  mountPath: string,
-  options: { readonly forbidden: readonly string[] },
-): Promise<string> {
+export async function checkMountPoint(mountPath: string, forbiddenPaths: readonly string[]): Promise<string> {
   checkSpelling(mountPath);
   await checkNotMounted(mountPath);
   const realMountPath = await resolveDirectory(mountPath);
   await checkNotMounted(realMountPath);
-  for (const forbidden of options.forbidden) {
+  for (const forbidden of forbiddenPaths) {
     const realForbidden = await resolveAsFarAsItExists(forbidden);
     if (isWithin(realForbidden, realMountPath) || isWithin(realMountPath, realForbidden)) {
       throw new InvalidMountPoint(
