@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import t from 'tap';
-import { LabStore, openStore } from '../../src/store/index.js';
+import { LabStore, localDirectoryOf, openStore } from '../../src/store/index.js';
 import { bytes, key, text } from './conformance.js';
 
 t.test('ways to name the same directory', async (t) => {
@@ -94,4 +94,12 @@ t.test('parameters of a lab are checked, by name', async (t) => {
   };
   for (const [query, message] of Object.entries(refused))
     await t.rejects(openStore(`lab+file://${root}?${query}`), { code: 'INVALID_INPUT', message }, query);
+});
+
+t.test('the directory of this host that a store is in', async (t) => {
+  for (const url of ['/a b', '/a b/', 'file:///a%20b', 'lab+file:///a%20b?mbps=1', 'lab+/a b?mbps=1'])
+    t.equal(localDirectoryOf(url), '/a b', url);
+  for (const url of ['s3://bucket/path', 'https://example.org/file:///path', 'relative'])
+    t.equal(localDirectoryOf(url), undefined, url);
+  t.throws(() => localDirectoryOf('file:relative'), { code: 'INVALID_INPUT' });
 });
