@@ -20,6 +20,9 @@ export const limits = {
   /** Reads of a publish that are under way or being sealed: keeps the disk and all codec threads busy. */
   publishReadsInFlight: 8,
 
+  /** Chunks that an export reads and writes at once: hides the latency of a distant store. */
+  exportChunksInFlight: 16,
+
   /** Between two reports of progress: what a person can follow. */
   progressIntervalMs: 200,
 

@@ -23,7 +23,7 @@ export { NodeCache } from './chunk-map/node-cache.js';
 export { chunkCount, sameFileMap, type PlacedChunk } from './chunk-map/shape.js';
 export { createCodecPool, type CodecPool } from './codec/pool.js';
 export type { SealJob, SealOutcome } from './codec/messages.js';
-export type { CodecPriority } from './codec/priority-queue.js';
+export type { CodecPriority } from './codec/priority-gate.js';
 export {
   blobCounterMax,
   firstBlobCounter,
@@ -32,6 +32,9 @@ export {
   type SealedIdentity,
   type SealedKind,
 } from './format/sealer.js';
+export { exportVersion, type ExportRequest } from './export.js';
+export { ExportFailed, TargetNotEmpty } from './export/errors.js';
+export type { WrittenTree } from './export/tree-writer.js';
 export { exportKey, importKey } from './keys/key-file.js';
 export { readOnlySecrets, type RandomBytes, type RepositorySecrets } from './keys/secrets.js';
 export type { PackIndexEntry } from './format/pack.js';

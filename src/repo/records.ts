@@ -2,7 +2,7 @@ import { limits } from '../base/index.js';
 import type { ObjectInfo, ObjectKey, ObjectStore, RequestOptions } from '../store/index.js';
 import { DamagedObject } from './errors.js';
 import { recordDigest, type RecordSealer } from './format/record.js';
-import { inOrder } from './publish/in-order.js';
+import { inOrder } from './in-order.js';
 
 /** A record as it was read: its payload, and what the log knows it by. */
 export interface StoredRecord {

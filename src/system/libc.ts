@@ -7,6 +7,17 @@ interface Libc {
   readonly lseek: (fd: number, offsetBytes: number, whence: number) => number;
   readonly fallocate: (fd: number, mode: number, offsetBytes: number, lengthBytes: number) => number;
   readonly flock: (fd: number, operation: number) => number;
+  readonly mkfifo: (path: string, mode: number) => number;
+  readonly utimensat: (dirfd: number, path: string, times: BigInt64Array, flags: number) => number;
+  readonly llistxattr: (path: string, list: Uint8Array, listBytes: number) => number;
+  readonly lgetxattr: (path: string, name: string, value: Uint8Array, valueBytes: number) => number;
+  readonly lsetxattr: (
+    path: string,
+    name: string,
+    value: Uint8Array,
+    valueBytes: number,
+    flags: number,
+  ) => number;
   /** The error number of the last call on this thread; read it before anything else runs. */
   readonly errno: () => number;
 }
@@ -29,6 +40,19 @@ function loadLibc(): Libc {
       'int fallocate(int fd, int mode, int64_t offset, int64_t length)',
     ) as Libc['fallocate'],
     flock: library.func('int flock(int fd, int operation)') as Libc['flock'],
+    mkfifo: library.func('int mkfifo(const char *path, uint32_t mode)') as Libc['mkfifo'],
+    utimensat: library.func(
+      'int utimensat(int dirfd, const char *path, const void *times, int flags)',
+    ) as Libc['utimensat'],
+    llistxattr: library.func(
+      'int64_t llistxattr(const char *path, void *list, size_t size)',
+    ) as Libc['llistxattr'],
+    lgetxattr: library.func(
+      'int64_t lgetxattr(const char *path, const char *name, void *value, size_t size)',
+    ) as Libc['lgetxattr'],
+    lsetxattr: library.func(
+      'int lsetxattr(const char *path, const char *name, const void *value, size_t size, int flags)',
+    ) as Libc['lsetxattr'],
     errno: () => koffi.errno(),
   };
 }

@@ -16,7 +16,7 @@ import type {
   FileMap,
   SourceFile,
 } from '../types.js';
-import { inOrder } from './in-order.js';
+import { inOrder } from '../in-order.js';
 import { PackWriter, type PackReservation } from './pack-writer.js';
 
 export interface ContentWriterOptions {

@@ -2,7 +2,8 @@ import { isUtf8 } from 'node:buffer';
 import type { BigIntStats } from 'node:fs';
 import { constants, lstat, readdir, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { LimitExceeded, limits, systemErrorCode } from '../../base/index.js';
+import { LimitExceeded, limits, systemErrorCode, type MaybePromise } from '../../base/index.js';
+import { userAttributes } from '../../system/index.js';
 import type { InodeMetadata, Manifest, ManifestInode, PublishSource, SourceInode } from '../types.js';
 import { SourceUnreadable, UnsupportedFile } from './errors.js';
 import { SourceRegularFile } from './source-regular-file.js';
@@ -18,7 +19,7 @@ export interface DirectorySourceOptions {
  * A plain directory as a source: regular files (holes are skipped), directories, symbolic links and fifos; hard links
  * stay links to one inode. The tree is scanned now, files are read when they are published.
  *
- * Extended attributes are not read: Node.js cannot.
+ * Of extended attributes, those in the `user` name space are kept: the others belong to the host.
  *
  * Rejects with `SourceUnreadable`; with `UnsupportedFile` for sockets, devices and names that are not UTF-8; with
  * `LimitExceeded` for too many files. Publishing rejects with `SourceChanged` if a file changes while it is read.
@@ -96,7 +97,12 @@ class DirectoryScan {
   ): Promise<void> {
     const baseEntries = base?.kind === 'directory' ? base.entries : undefined;
     const entries = new Map<string, number>();
-    this.#push({ ...metadataOf(stats), number, kind: 'directory', entries });
+    this.#push({
+      ...(await readable(path, () => metadataOf(path, stats))),
+      number,
+      kind: 'directory',
+      entries,
+    });
     for (const name of await namesIn(path)) {
       const baseNumber = baseEntries?.get(name);
       const baseInode = baseNumber === undefined ? undefined : this.#base.get(baseNumber);
@@ -110,7 +116,7 @@ class DirectoryScan {
     number: number,
     base: ManifestInode | undefined,
   ): Promise<SourceInode> {
-    const metadata = { ...metadataOf(stats), number };
+    const metadata = { ...(await readable(path, () => metadataOf(path, stats))), number };
     switch (Number(stats.mode) & constants.S_IFMT) {
       case constants.S_IFREG: {
         const baseMap = base?.kind === 'file' ? base.content : undefined;
@@ -163,7 +169,7 @@ function utf8(bytes: Buffer, path: string, otherwise: string): string {
   return bytes.toString('utf8');
 }
 
-async function readable<T>(path: string, read: () => Promise<T>): Promise<T> {
+async function readable<T>(path: string, read: () => MaybePromise<T>): Promise<T> {
   try {
     return await read();
   } catch (error) {
@@ -173,7 +179,7 @@ async function readable<T>(path: string, read: () => Promise<T>): Promise<T> {
   }
 }
 
-function metadataOf(stats: BigIntStats): InodeMetadata {
+function metadataOf(path: string, stats: BigIntStats): InodeMetadata {
   return {
     permissions: Number(stats.mode) & 0o7777,
     uid: Number(stats.uid),
@@ -181,6 +187,6 @@ function metadataOf(stats: BigIntStats): InodeMetadata {
     accessTimeNs: stats.atimeNs,
     modifyTimeNs: stats.mtimeNs,
     changeTimeNs: stats.ctimeNs,
-    extendedAttributes: new Map(),
+    extendedAttributes: userAttributes(path),
   };
 }
