@@ -2,12 +2,12 @@ import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { Cancelled, systemErrorCode, type ProgressListener } from '../base/index.js';
 import type { ControlMessage, ControlMethod, ControlMethods } from './control-protocol.js';
 import { NotMounted, RemoteError } from './errors.js';
+import type { WarmRequest } from '../fetch/index.js';
 import type {
   DaemonClient,
   DaemonStatus,
   PublishResult,
   UnmountResult,
-  WarmRequest,
   WarmResult,
 } from './types.js';
 

@@ -4,7 +4,8 @@
  * Try it: `curl --unix-socket SOCKET -d '{}' http://isr/status`.
  */
 import type { Progress } from '../base/index.js';
-import type { DaemonStatus, PublishResult, UnmountResult, WarmRequest, WarmResult } from './types.js';
+import type { WarmRequest } from '../fetch/index.js';
+import type { DaemonStatus, PublishResult, UnmountResult, WarmResult } from './types.js';
 import type { WireError } from './errors.js';
 
 export interface ControlMethods {

@@ -21,6 +21,5 @@ export type {
   MountRequest,
   PublishResult,
   UnmountResult,
-  WarmRequest,
   WarmResult,
 } from './types.js';

@@ -1,14 +1,24 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import createDebug from 'debug';
 import { ResourceStack } from '../base/index.js';
-import { checkMountPoint, mountEngine, MountBusy, type Engine } from '../fuse/index.js';
+import {
+  checkMountPoint,
+  MountBusy,
+  mountFuseNative,
+  type Engine,
+  type EngineName,
+  type MountEngine,
+} from '../fuse/index.js';
 import type { HostHome, VmPaths } from '../host/index.js';
+import { localDirectoryOf } from '../store/index.js';
 import { ControlServer, type ControlHandlers } from './control-server.js';
 import { removeRecord, writeRecord } from './record.js';
 import { VmSession } from './session.js';
 import type { DaemonStatus, MountRequest, UnmountResult } from './types.js';
 
 const debug = createDebug('isr:daemon');
+
+const engines: Readonly<Record<EngineName, MountEngine>> = { 'fuse-native': mountFuseNative };
 
 /** How long an unmount waits for a program that is just ending (a hypervisor that was told to quit). */
 const busyGraceMs = 3000;
@@ -64,11 +74,12 @@ export class MountedVm {
           ...(request.signal === undefined ? {} : { signal: request.signal }),
         }),
       );
-      const mountPath = request.mount.mountPath ?? session.mountPath;
-      await checkMountPoint(mountPath, { forbidden: [request.home.path] });
-      const mount = await mountEngine(request.mount.engine);
+      const mountPath = await checkMountPoint(
+        request.mount.mountPath ?? session.mountPath,
+        localPaths(request),
+      );
       const engine = resources.use(
-        await mount(session.fileSystem, {
+        await engines[request.mount.engine](session.fileSystem, {
           mountPath,
           sourceName: `isr:${session.vmName}`,
           allowOther: request.mount.allowOther,
@@ -178,6 +189,12 @@ export class MountedVm {
       unmount: () => this.unmount(),
     };
   }
+}
+
+/** What the daemon itself uses on this host: under its own mount it would wait for itself. */
+function localPaths(request: ServeRequest): readonly string[] {
+  const storeDirectory = localDirectoryOf(request.repositoryUrl);
+  return storeDirectory === undefined ? [request.home.path] : [request.home.path, storeDirectory];
 }
 
 function reasonOf(error: unknown): string {

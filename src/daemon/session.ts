@@ -1,6 +1,6 @@
 import createDebug from 'debug';
 import { ResourceStack, type ProgressListener } from '../base/index.js';
-import { createFetcher, warmFiles, type Fetcher } from '../fetch/index.js';
+import { createFetcher, warmFiles, type Fetcher, type WarmRequest } from '../fetch/index.js';
 import { discardOverlay, openOverlay, readOverlaySummary, type VmFileSystem } from '../fs/index.js';
 import { readSeen, writeSeen, type HostHome, type VmPaths } from '../host/index.js';
 import {
@@ -23,7 +23,7 @@ import {
 import { openStore } from '../store/index.js';
 import { EphemeralMount, OldVersionNeedsEphemeral, OverlayBehind } from './errors.js';
 import { lockVm } from './vm-lock.js';
-import type { PublishResult, UnmountResult, WarmRequest, WarmResult } from './types.js';
+import type { PublishResult, UnmountResult, WarmResult } from './types.js';
 
 const debug = createDebug('isr:daemon:session');
 

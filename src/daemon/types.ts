@@ -1,5 +1,5 @@
 import type { ProgressListener } from '../base/index.js';
-import type { FetchStatus } from '../fetch/index.js';
+import type { FetchStatus, WarmRequest } from '../fetch/index.js';
 import type { EngineName, EngineStatus } from '../fuse/index.js';
 import type { LeaseState } from '../repo/index.js';
 
@@ -42,12 +42,6 @@ export interface PublishResult {
   readonly dirtyBytes: number;
   readonly storedBytes: number;
   readonly seconds: number;
-}
-
-export interface WarmRequest {
-  /** Path within the VM directory; undefined: every file. */
-  readonly file: string | undefined;
-  readonly range: { readonly offsetBytes: number; readonly lengthBytes: number } | undefined;
 }
 
 export interface WarmResult {

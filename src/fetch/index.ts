@@ -12,3 +12,4 @@ export type {
   WarmOptions,
   WarmResult,
 } from './types.js';
+export { warmFiles, type WarmRequest } from './warm-files.js';

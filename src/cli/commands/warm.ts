@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { InvalidInput, type ProgressListener } from '../../base/index.js';
-import { connectDaemon, VmSession, type WarmRequest, type WarmResult } from '../../daemon/index.js';
+import { connectDaemon, VmSession, type WarmResult } from '../../daemon/index.js';
+import type { WarmRequest } from '../../fetch/index.js';
 import { parseRange, parseVmName, type ByteSpan } from '../arguments.js';
 import { examples, type Bind } from '../command.js';
 import type { CommandContext } from '../context.js';
