@@ -1,0 +1,120 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Cancelled } from '../../base/index.js';
+import { abortError } from './deadline.js';
+import { SaveFailed, type GuestAfterFailure } from './errors.js';
+import { logTail } from './log-tail.js';
+import type { RunPaths } from './paths.js';
+import { migrationOutcome, prepareMigration, queryMigration, queryStatus } from './qemu-monitor.js';
+import type { QemuProcess } from './qemu-process.js';
+import type { QmpClient } from './qmp.js';
+import { StateReceiver } from './state-channel.js';
+
+/** How long a guest that could not be saved may take to run again. */
+const recoverySeconds = 10;
+
+/** Memory that is not shared is part of the state; a pipe inside one host needs no throttle (QEMU's default is 128 MiB/s). */
+const bandwidthBytesPerSecond = 2 ** 40;
+
+export interface SaveRequest {
+  readonly vmName: string;
+  readonly qemu: QemuProcess;
+  readonly client: QmpClient;
+  readonly paths: RunPaths;
+  readonly statePath: string;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Pauses the guest and saves its device state. Afterwards the guest is still there, paused; its older saved state, if
+ * any, was replaced in one step. If that fails the guest runs on, and `SaveFailed` (or `Cancelled`) says so.
+ */
+export async function saveGuest(request: SaveRequest): Promise<void> {
+  const { client, signal } = request;
+  const { running } = await queryStatus(client, signal);
+  let receiver: StateReceiver | undefined;
+  try {
+    receiver = await StateReceiver.listen(request.paths.stateSocket, request.statePath);
+    if (running) await client.execute('stop', {}, { signal });
+    await transfer(request, receiver);
+    await receiver.keep();
+  } catch (error) {
+    throw await recover(request, running, receiver?.failure ?? error);
+  } finally {
+    await receiver?.[Symbol.asyncDispose]();
+  }
+}
+
+async function transfer(request: SaveRequest, receiver: StateReceiver): Promise<void> {
+  const { client, signal } = request;
+  await prepareMigration(client, signal);
+  await client.execute('migrate-set-parameters', { 'max-bandwidth': bandwidthBytesPerSecond }, { signal });
+  const outcome = migrationOutcome(client, signal);
+  await client.execute('migrate', { uri: `unix:${request.paths.stateSocket}` }, { signal });
+  // Whichever comes first: QEMU's report, or that its bytes cannot be written.
+  await Promise.race([outcome, receiver.received.then(() => outcome)]);
+  if ((await outcome) === 'completed') return receiver.received;
+  const { error } = await queryMigration(client, signal);
+  throw new Error(error ?? 'QEMU gave up without a reason');
+}
+
+/** Lets a guest that could not be saved run on as before; returns the error that says what became of it. */
+async function recover(request: SaveRequest, wasRunning: boolean, cause: unknown): Promise<Error> {
+  const guest = await continueGuest(request, wasRunning);
+  if (request.signal.aborted && guest === (wasRunning ? 'running' : 'paused')) {
+    const error = abortError(request.signal, `Suspending "${request.vmName}"`);
+    if (error instanceof Cancelled) return error;
+  }
+  return saveFailed(request, guest, wasRunning, cause, await logTail(request.paths.log));
+}
+
+async function continueGuest(request: SaveRequest, wasRunning: boolean): Promise<GuestAfterFailure> {
+  const { client, qemu } = request;
+  // Not the caller's signal: it may be the reason why we are here.
+  const signal = AbortSignal.timeout(recoverySeconds * 1000);
+  try {
+    await client.execute('migrate_cancel', {}, { signal });
+    while ((await queryMigration(client, signal)).underWay) await sleep(5);
+    if (wasRunning) await client.execute('cont', {}, { signal });
+    return (await queryStatus(client, signal)).running ? 'running' : 'paused';
+  } catch {
+    return qemu.hasEnded() ? 'lost' : 'paused';
+  }
+}
+
+function saveFailed(
+  request: SaveRequest,
+  guest: GuestAfterFailure,
+  wasRunning: boolean,
+  cause: unknown,
+  log: readonly string[],
+): SaveFailed {
+  const { vmName, qemu, paths } = request;
+  const reason = cause instanceof Error ? cause.message.replace(/\.$/, '') : String(cause);
+  const facts = { vmName, pid: qemu.pid, log: log.join('\n') };
+  switch (guest) {
+    case 'running':
+      return new SaveFailed(`"${vmName}" could not be saved and runs on: ${reason}.`, guest, {
+        facts,
+        remedy: 'Remove the cause and suspend it again; nothing is lost.',
+        cause,
+      });
+    case 'paused':
+      return new SaveFailed(
+        `"${vmName}" could not be saved and is paused in QEMU (process ${qemu.pid}): ${reason}.`,
+        guest,
+        {
+          facts,
+          remedy: wasRunning
+            ? `Remove the cause and suspend it again, or let it run on with {"execute":"cont"} on ${paths.monitorSocket}.`
+            : 'It was paused before. Remove the cause and suspend it again.',
+          cause,
+        },
+      );
+    case 'lost':
+      return new SaveFailed(
+        `QEMU ended while "${vmName}" was being saved, and its session since the last suspend is lost: ${log.at(-1) ?? reason}.`,
+        guest,
+        { facts, remedy: `What QEMU said is in ${paths.log}.`, cause },
+      );
+  }
+}
