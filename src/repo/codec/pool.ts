@@ -1,12 +1,12 @@
 import { fileURLToPath } from 'node:url';
 import { Piscina } from 'piscina';
-import { LimitExceeded, limits } from '../../base/index.js';
+import { limits } from '../../base/index.js';
 import { DamagedObject } from '../errors.js';
 import type { SealingSecrets } from '../format/key-schedule.js';
 import { Sealer } from '../format/sealer.js';
 import type { BlobKind, BlobReference } from '../types.js';
 import type { SealJob, SealOutcome, ThreadJob, ThreadResult } from './messages.js';
-import { PriorityQueue, withPriority, type CodecPriority } from './priority-queue.js';
+import { PriorityGate, type CodecPriority } from './priority-gate.js';
 import { sealUnlessKnown } from './seal-unless-known.js';
 
 /**
@@ -21,15 +21,15 @@ export interface CodecPool extends AsyncDisposable {
   readonly jobsToKeepBusy: number;
 
   /**
-   * Zero check, identify, compare with `unlessId`, compress, seal; behind every waiting `open`.
-   * A `plaintext` that covers the whole of its buffer is transferred: the caller's view is empty afterwards. One on a
-   * SharedArrayBuffer is read in place and must not change meanwhile. Any other is copied.
+   * Zero check, identify, compare with `unlessId`, compress, seal; behind every `open` that is more urgent than background.
+   * A `plaintext` that covers the whole of its buffer is handed over: the caller's view is empty afterwards. One on a
+   * SharedArrayBuffer is read in place; any other is copied. It must not change until the promise settles.
    */
   seal(job: SealJob): Promise<SealOutcome>;
 
   /**
    * The verified plaintext, in memory of its own; throws `DamagedObject`. `sealed` stays the caller's and must not
-   * change before the call returns its promise. Jobs without a priority are demand.
+   * change until the promise settles. Jobs without a priority are demand.
    */
   open(
     sealed: Uint8Array,
@@ -55,23 +55,29 @@ class PiscinaCodecPool implements CodecPool {
   readonly jobsToKeepBusy: number;
   readonly #secrets: SealingSecrets;
   readonly #threads: number;
+  readonly #gate: PriorityGate;
   #inPlace: Sealer | undefined;
   #pool: Piscina<ThreadJob, ThreadResult> | undefined;
-  #jobs = 0;
   #closing: Promise<void> | undefined;
 
   constructor(secrets: SealingSecrets, threads: number) {
     this.#secrets = { repositoryId: secrets.repositoryId, encryptionKey: secrets.encryptionKey };
     this.#threads = threads;
+    this.#gate = new PriorityGate({ width: threads, waitingMax: limits.codecQueueJobs });
     this.jobsToKeepBusy = 2 * threads;
   }
 
   async seal(job: SealJob): Promise<SealOutcome> {
     if (worksInPlace(job.kind, job.plaintext)) return sealUnlessKnown(this.#sealer(), job);
-    const plaintext = transferableView(job.plaintext);
-    const result = await this.#run({ ...job, plaintext, work: 'seal' }, plaintext, 'background');
-    if (result.outcome === 'opened' || result.outcome === 'damaged')
-      throw new Error(`sealing: ${result.outcome}`);
+    const result = await this.#run('background', () => {
+      const { plaintext } = job;
+      const coversBuffer = plaintext.byteLength === plaintext.buffer.byteLength;
+      const sendable = coversBuffer || isShared(plaintext) ? plaintext : Uint8Array.from(plaintext);
+      return { job: { ...job, work: 'seal', plaintext: sendable }, bytes: sendable };
+    });
+    if (result.outcome === 'opened' || result.outcome === 'damaged') {
+      throw new Error(`sealing ended with ${result.outcome}`);
+    }
     return result;
   }
 
@@ -82,42 +88,44 @@ class PiscinaCodecPool implements CodecPool {
     options: { readonly priority?: CodecPriority } = {},
   ): Promise<Uint8Array> {
     if (worksInPlace(kind, sealed)) return this.#sealer().open(sealed, reference, kind);
-    const copy = isShared(sealed) ? sealed : Uint8Array.from(sealed);
-    const result = await this.#run(
-      { work: 'open', sealed: copy, reference, kind },
-      copy,
-      options.priority ?? 'demand',
-    );
+    const result = await this.#run(options.priority ?? 'demand', () => {
+      const sendable = isShared(sealed) ? sealed : Uint8Array.from(sealed);
+      return { job: { work: 'open', sealed: sendable, reference, kind }, bytes: sendable };
+    });
     if (result.outcome === 'damaged') throw new DamagedObject(result.key, result.what);
-    if (result.outcome !== 'opened') throw new Error(`opening: ${result.outcome}`);
+    if (result.outcome !== 'opened') throw new Error(`opening ended with ${result.outcome}`);
     return result.plaintext;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#closing ??= this.#pool?.close() ?? Promise.resolve();
+    this.#closing ??= this.#close();
     await this.#closing;
   }
 
-  async #run(job: ThreadJob, bytes: Uint8Array, priority: CodecPriority): Promise<ThreadResult> {
+  /** `prepare` is called when a thread is free: until then no copy is made and nothing is handed over. */
+  async #run(
+    priority: CodecPriority,
+    prepare: () => { readonly job: ThreadJob; readonly bytes: Uint8Array },
+  ): Promise<ThreadResult> {
     if (this.#closing !== undefined) throw new Error('the codec pool is closed');
-    if (this.#jobs >= limits.codecQueueJobs) {
-      throw new LimitExceeded(`More than ${limits.codecQueueJobs} blobs wait for a codec thread.`);
-    }
-    this.#jobs += 1;
-    try {
+    return this.#gate.run(priority, () => {
+      const { job, bytes } = prepare();
       const transferList = bytes.buffer instanceof ArrayBuffer ? [bytes.buffer] : [];
-      return await this.#startedPool().run(withPriority(job, priority), { transferList });
-    } finally {
-      this.#jobs -= 1;
-    }
+      return this.#startedPool().run(job, { transferList });
+    });
   }
 
+  async #close(): Promise<void> {
+    await this.#gate.idle();
+    await this.#pool?.destroy();
+  }
+
+  /** Piscina never has more jobs than threads, so its own queue stays empty. */
   #startedPool(): Piscina<ThreadJob, ThreadResult> {
     this.#pool ??= new Piscina<ThreadJob, ThreadResult>({
       filename: threadFile,
       minThreads: this.#threads,
       maxThreads: this.#threads,
-      taskQueue: new PriorityQueue(),
       workerData: this.#secrets,
       recordTiming: false,
       execArgv: [],
@@ -137,9 +145,4 @@ function worksInPlace(kind: BlobKind, bytes: Uint8Array): boolean {
 
 function isShared(bytes: Uint8Array): boolean {
   return bytes.buffer instanceof SharedArrayBuffer;
-}
-
-/** Sending a view of a larger buffer would send, or take away, all of it. */
-function transferableView(bytes: Uint8Array): Uint8Array {
-  return isShared(bytes) || bytes.byteLength === bytes.buffer.byteLength ? bytes : Uint8Array.from(bytes);
 }
