@@ -33,12 +33,13 @@ export const fuseNativeCapabilities: EngineCapabilities = {
  */
 export const mountFuseNative: MountEngine = async (fileSystem, options) => {
   const addon = loadAddon();
+  const optionText = `-o${mountOptions(options).join(',')}`;
   const requests = new Requests(addon, fileSystem);
   const memory = allocateAddonMemory(addon.sizeof_fuse_thread_t);
   try {
     addon.fuse_native_mount(
       options.mountPath,
-      `-o${mountOptions(options).join(',')}`,
+      optionText,
       memory,
       {},
       requests.allocateThread,
