@@ -52,7 +52,7 @@ export type { VmHistory } from './history.js';
 export { Repository, type RepositoryOptions } from './repository.js';
 export type { SealingSecrets } from './format/key-schedule.js';
 export { packKey } from './format/object-keys.js';
-export { isChunkSize, mapHeight } from './format/manifest.js';
+export { isChunkSize } from './format/manifest.js';
 export type {
   BlobId,
   BlobKind,
