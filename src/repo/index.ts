@@ -48,11 +48,14 @@ export {
 } from './publish/directory-source.js';
 export { SourceChanged, SourceUnreadable, UnsupportedFile } from './publish/errors.js';
 export { publishVersion, type Published, type PublishRequest } from './publish/publish.js';
+export { manifestPaths } from './manifest-paths.js';
+export { verifyVersion, type VerifyReport, type VerifyRequest } from './verify.js';
+export type { Damage } from './verify/report.js';
 export type { VmHistory } from './history.js';
 export { Repository, type RepositoryOptions } from './repository.js';
 export type { SealingSecrets } from './format/key-schedule.js';
 export { packKey } from './format/object-keys.js';
-export { isChunkSize } from './format/manifest.js';
+export { isChunkSize, mapHeight } from './format/manifest.js';
 export type {
   BlobId,
   BlobKind,

@@ -1,6 +1,5 @@
 import * as v from 'valibot';
 import { limits } from '../../base/index.js';
-import { chunkCount, heightFor } from '../chunk-map/shape.js';
 import { DamagedObject } from '../errors.js';
 import type { FileMap, InodeMetadata, Manifest, ManifestInode, MapEntry } from '../types.js';
 import { blobReference, count, encodePayload, encodeReference, parsePayload, text } from './schemas.js';
@@ -43,7 +42,7 @@ const fileMap: v.GenericSchema<unknown, FileMap> = v.pipe(
     ),
   }),
   v.check(({ chunkBytes }) => isChunkSize(chunkBytes)),
-  v.check((map) => map.height === heightFor(chunkCount(map.sizeBytes, map.chunkBytes))),
+  v.check((map) => map.height === mapHeight(map.sizeBytes, map.chunkBytes)),
 );
 
 const metadata = {
@@ -85,6 +84,14 @@ export function isChunkSize(chunkBytes: number): boolean {
     chunkBytes <= limits.chunkBytesMax &&
     Number.isInteger(Math.log2(chunkBytes))
   );
+}
+
+/** The height of the smallest chunk map that covers a file. */
+export function mapHeight(sizeBytes: number, chunkBytes: number): number {
+  const chunks = Math.ceil(sizeBytes / chunkBytes);
+  let height = 0;
+  for (let covered = 1; covered < chunks; covered *= limits.mapNodeEntries) height += 1;
+  return height;
 }
 
 /** Inodes are written in ascending order of their numbers, names in the order of the maps. */

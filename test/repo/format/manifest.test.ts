@@ -1,7 +1,6 @@
 import fc from 'fast-check';
 import t from 'tap';
-import { chunkCount, heightFor } from '../../../src/repo/chunk-map/shape.js';
-import { decodeManifest, encodeManifest } from '../../../src/repo/format/manifest.js';
+import { decodeManifest, encodeManifest, mapHeight } from '../../../src/repo/format/manifest.js';
 import { DamagedObject } from '../../../src/repo/index.js';
 import type { FileMap, InodeMetadata, Manifest, ManifestInode } from '../../../src/repo/index.js';
 import { anyDamage, damage } from './damage.js';
@@ -28,7 +27,7 @@ const anyFileMap: fc.Arbitrary<FileMap> = fc
   .map(([sizeBytes, chunkBytes, root]) => ({
     sizeBytes,
     chunkBytes,
-    height: heightFor(chunkCount(sizeBytes, chunkBytes)),
+    height: mapHeight(sizeBytes, chunkBytes),
     root,
   }));
 const anyName = fc
@@ -166,4 +165,14 @@ t.test('manifests that cannot be are refused', async (t) => {
   }
   t.throws(() => decodeManifest(Buffer.from([0xff]), 'manifest'), DamagedObject, 'not UTF-8');
   t.throws(() => decodeManifest(Buffer.from('{"inodes":[]'), 'manifest'), DamagedObject, 'not JSON');
+});
+
+t.test('the height of a map is the smallest that covers the file', async (t) => {
+  const chunk = 131072;
+  t.equal(mapHeight(0, chunk), 0);
+  t.equal(mapHeight(chunk, chunk), 0);
+  t.equal(mapHeight(chunk + 1, chunk), 1);
+  t.equal(mapHeight(512 * chunk, chunk), 1);
+  t.equal(mapHeight(512 * chunk + 1, chunk), 2);
+  t.equal(mapHeight(2 ** 40, chunk), 3);
 });
