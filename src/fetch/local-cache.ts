@@ -58,8 +58,8 @@ const untoldShareOfLimit = 1 / 256;
  * a miss, a write is left out, both are counted, and after a failed write the cache adds nothing for a while.
  *
  * Bounded by `limitBytes` of disk: when more is there, a sweep evicts what was not used for longest. P processes
- * can exceed the limit by P × (limit / 256 + writes in flight), plus what they add while a sweep runs, plus limit / 256
- * for each process killed since the last sweep.
+ * can exceed the limit by P × (limit / 256 + writes in flight), plus what they add while a sweep runs (the next one
+ * takes that back), plus limit / 256 for each process killed since the last sweep.
  */
 export class LocalCache implements AsyncDisposable {
   readonly #path: string;

@@ -2,7 +2,7 @@ import { lstatSync, mkdirSync, readdirSync, rmSync, type Stats } from 'node:fs';
 import { join } from 'node:path';
 import { lockFile } from '../../system/index.js';
 import { diskBytes, isShardName, sweepLockFile, temporaryDirectory } from './layout.js';
-import { replaceUsage } from './usage-record.js';
+import { readUsage, replaceUsage } from './usage-record.js';
 
 export interface SweepRequest {
   readonly cachePath: string;
@@ -43,6 +43,7 @@ export function sweepCache(request: SweepRequest): SweepResult {
   if (lock === undefined) return { outcome: 'skipped' };
   try {
     removeAbandoned(request);
+    const toldBefore = startTelling(request);
     const bytesByAge = countEntries(request);
     if (bytesByAge === undefined) return { outcome: 'skipped' };
     const counted = sum(bytesByAge.values());
@@ -50,12 +51,22 @@ export function sweepCache(request: SweepRequest): SweepResult {
       counted > request.limitBytes
         ? evictEntries(request, bytesByAge, counted - Math.floor(request.limitBytes * keptShareOfLimit))
         : { bytes: 0, entries: 0 };
-    const totalBytes = counted - evicted.bytes;
+    // What others added meanwhile may or may not have been counted: too much in the record only means an early sweep.
+    const addedMeanwhile = Math.max(0, (readUsage(request.cachePath)?.totalBytes ?? 0) - toldBefore);
+    const totalBytes = counted - evicted.bytes + addedMeanwhile;
     replaceUsage(request.cachePath, { totalBytes, sweptAt: request.now });
     return { outcome: 'swept', totalBytes, evictedBytes: evicted.bytes, evictedEntries: evicted.entries };
   } finally {
     lock.release();
   }
+}
+
+/** Makes sure that there is a record for others to add to, and returns its total. */
+function startTelling(request: SweepRequest): number {
+  const record = readUsage(request.cachePath);
+  if (record !== undefined) return record.totalBytes;
+  replaceUsage(request.cachePath, { totalBytes: 0, sweptAt: 0 });
+  return 0;
 }
 
 /** Bytes on disk by age step; undefined when told to stop. */

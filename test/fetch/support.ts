@@ -1,0 +1,228 @@
+import { createHash } from 'node:crypto';
+import {
+  Sealer,
+  packKey,
+  type BlobId,
+  type BlobKind,
+  type BlobReference,
+  type PackId,
+} from '../../src/repo/index.js';
+import type { Clock } from '../../src/base/index.js';
+import type { ByteRange, ObjectInfo, ObjectKey, ObjectStore, RequestOptions } from '../../src/store/index.js';
+import { MemoryStore } from '../support/memory-store.js';
+
+export const secrets = { repositoryId: '5'.repeat(32), encryptionKey: new Uint8Array(32).fill(7) };
+export const sealer = new Sealer(secrets);
+
+/** Opens on the spot what the threads of a repository would open; counts, and can be made to wait. */
+export class InlineCodec {
+  opened = 0;
+
+  async open(sealed: Uint8Array, reference: BlobReference, kind: BlobKind): Promise<Uint8Array> {
+    this.opened += 1;
+    await Promise.resolve();
+    return sealer.open(sealed, reference, kind);
+  }
+}
+
+export function packIdOf(number: number): PackId {
+  return number.toString(16).padStart(32, '0') as PackId;
+}
+
+/** Bytes that do not compress, different for each number. */
+export function contentOf(number: number, lengthBytes: number): Uint8Array {
+  const content = Buffer.alloc(lengthBytes);
+  for (let at = 0; at < lengthBytes; at += 32) {
+    createHash('sha256').update(`${number} ${at}`).digest().copy(content, at);
+  }
+  return Uint8Array.from(content);
+}
+
+/** For assertions whose failure should not print every byte. */
+export function sameBytes(one: Uint8Array | undefined, other: Uint8Array): boolean {
+  return one !== undefined && Buffer.compare(one, other) === 0;
+}
+
+export interface PackedBlob {
+  readonly reference: BlobReference;
+  readonly kind: BlobKind;
+  readonly plaintext: Uint8Array;
+  readonly sealed: Uint8Array;
+}
+
+export function sealBlob(
+  plaintext: Uint8Array,
+  place: { readonly packId: PackId; readonly counter: number; readonly offsetBytes: number },
+  kind: BlobKind = 'chunk',
+): PackedBlob {
+  const id: BlobId = sealer.identify(plaintext);
+  const sealed = sealer.seal(plaintext, kind, place.packId, place.counter, id);
+  return { reference: { ...place, id, sealedBytes: sealed.length }, kind, plaintext, sealed };
+}
+
+/** Puts a pack of these blobs, with `gapBytes` of something else before each of them, into the store. */
+export async function putPack(
+  store: ObjectStore,
+  packId: PackId,
+  blobs: readonly { readonly plaintext: Uint8Array; readonly kind?: BlobKind }[],
+  gapBytes = 0,
+): Promise<PackedBlob[]> {
+  const parts: Uint8Array[] = [Buffer.alloc(28, 'header')];
+  let offsetBytes = 28;
+  const packed = blobs.map(({ plaintext, kind }, position) => {
+    parts.push(Buffer.alloc(gapBytes, 'gap'));
+    offsetBytes += gapBytes;
+    const blob = sealBlob(plaintext, { packId, counter: position + 1, offsetBytes }, kind);
+    parts.push(blob.sealed);
+    offsetBytes += blob.sealed.length;
+    return blob;
+  });
+  await store.put(packKey(packId), parts);
+  return packed;
+}
+
+/** A pack of incompressible chunks. */
+export function putChunks(
+  store: ObjectStore,
+  packNumber: number,
+  count: number,
+  chunkBytes = 4096,
+  gapBytes = 0,
+): Promise<PackedBlob[]> {
+  const chunks = Array.from({ length: count }, (_, index) => ({
+    plaintext: contentOf(packNumber * 10_000 + index, chunkBytes),
+  }));
+  return putPack(store, packIdOf(packNumber), chunks, gapBytes);
+}
+
+export interface ScriptedGet {
+  readonly key: ObjectKey;
+  readonly range: ByteRange | undefined;
+}
+
+/** A store in memory that notes every `get`, can hold them back, and answers as it is told. */
+export class ScriptedStore implements ObjectStore {
+  readonly description = 'scripted:';
+  readonly memory = new MemoryStore();
+  readonly gets: ScriptedGet[] = [];
+  stats = 0;
+  /** Requests that were cancelled through their signal. */
+  cancelled = 0;
+  /** May throw, or change what was found. */
+  onGet: (get: ScriptedGet, found: Uint8Array) => Uint8Array = (_get, found) => found;
+  onStat: () => void = () => undefined;
+  #isHolding = false;
+  readonly #held: (() => void)[] = [];
+
+  /** From now on answers wait for `release`. */
+  hold(): void {
+    this.#isHolding = true;
+  }
+
+  /** Lets so many of the waiting requests go on, oldest first; all, and later ones too, when no number is given. */
+  release(count?: number): void {
+    if (count === undefined) this.#isHolding = false;
+    for (const go of this.#held.splice(0, count ?? this.#held.length)) go();
+  }
+
+  get holding(): number {
+    return this.#held.length;
+  }
+
+  async get(key: ObjectKey, range?: ByteRange, options?: RequestOptions): Promise<Uint8Array> {
+    const get = { key, range };
+    this.gets.push(get);
+    if (this.#isHolding) await this.#beHeld(options?.signal);
+    return this.onGet(get, await this.memory.get(key, range));
+  }
+
+  put(key: ObjectKey, parts: readonly Uint8Array[]): Promise<void> {
+    return this.memory.put(key, parts);
+  }
+
+  putIfAbsent(key: ObjectKey, parts: readonly Uint8Array[]): Promise<'created' | 'exists'> {
+    return this.memory.putIfAbsent(key, parts);
+  }
+
+  list(prefix: string): AsyncIterable<ObjectInfo> {
+    return this.memory.list(prefix);
+  }
+
+  async stat(key: ObjectKey): Promise<ObjectInfo | undefined> {
+    this.stats += 1;
+    this.onStat();
+    return this.memory.stat(key);
+  }
+
+  delete(key: ObjectKey): Promise<void> {
+    return this.memory.delete(key);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    // Nothing is held.
+  }
+
+  async #beHeld(signal: AbortSignal | undefined): Promise<void> {
+    await new Promise<void>((resolve, reject) => {
+      const go = (): void => resolve();
+      this.#held.push(go);
+      signal?.addEventListener('abort', () => {
+        this.cancelled += 1;
+        const position = this.#held.indexOf(go);
+        if (position >= 0) this.#held.splice(position, 1);
+        reject(signal.reason as Error);
+      });
+    });
+  }
+}
+
+/** Time that passes when the test says so. */
+export class ManualClock implements Clock {
+  #nowMs = 1_700_000_000_000;
+  readonly delays: number[] = [];
+  readonly #sleepers = new Set<{ readonly wakeAtMs: number; readonly wake: () => void }>();
+
+  now(): number {
+    return this.#nowMs;
+  }
+
+  get sleeping(): number {
+    return this.#sleepers.size;
+  }
+
+  async delay(milliseconds: number, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    this.delays.push(milliseconds);
+    await new Promise<void>((resolve, reject) => {
+      const sleeper = { wakeAtMs: this.#nowMs + milliseconds, wake: resolve };
+      this.#sleepers.add(sleeper);
+      signal.addEventListener('abort', () => {
+        this.#sleepers.delete(sleeper);
+        reject(signal.reason as Error);
+      });
+    });
+  }
+
+  advance(milliseconds: number): void {
+    this.#nowMs += milliseconds;
+    for (const sleeper of this.#sleepers) {
+      if (sleeper.wakeAtMs > this.#nowMs) continue;
+      this.#sleepers.delete(sleeper);
+      sleeper.wake();
+    }
+  }
+}
+
+/** Waits until something that takes only turns of the event loop has come about. */
+export async function until(condition: () => boolean, what: string): Promise<void> {
+  for (let turn = 0; turn < 100_000; turn += 1) {
+    if (condition()) return;
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  throw new Error(`never happened: ${what}`);
+}
+
+/** Lets everything happen that needs only turns of the event loop. */
+export async function settle(): Promise<void> {
+  for (let turn = 0; turn < 20; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+}
