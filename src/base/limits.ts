@@ -23,6 +23,23 @@ export const limits = {
   /** Chunks that an export reads and writes at once: hides the latency of a distant store. */
   exportChunksInFlight: 16,
 
+  /** Chunks that verify looks at together to find neighbours in packs. */
+  verifyWindowChunks: 1024,
+
+  /** One read of verify, and the gap between two wanted blobs that is cheaper to read than another request. */
+  verifyRangeBytes: 4 * 1024 * 1024,
+  verifyGapBytes: 64 * 1024,
+
+  /** Ranges that verify has in memory at once, and chunks of each that it has open. */
+  verifyRangesInFlight: 4,
+  verifyOpensPerRange: 4,
+
+  /** Blobs that verify remembers as checked, since several files and places may refer to one; and packs. */
+  verifyBlobsRemembered: 131_072,
+
+  /** Damages that a report of verify lists; more are counted. */
+  verifyDamagesListed: 10_000,
+
   /** Between two reports of progress: what a person can follow. */
   progressIntervalMs: 200,
 

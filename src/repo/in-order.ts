@@ -1,10 +1,18 @@
+import type { MaybePromise } from '../base/index.js';
+
+/** A generator or an iterator of an array. An asynchronous one must put up with `next` while `next` is under way. */
+export interface Jobs<Job> {
+  next(): MaybePromise<IteratorResult<Job, unknown>>;
+  return?(): MaybePromise<unknown>;
+}
+
 /**
  * Runs up to `window` jobs at once and hands out their results in the order of the jobs. When a job or the source of
  * jobs fails, or the consumer stops, no further job is started, and those under way are waited for: whatever they use
  * is free when this generator has ended.
  */
 export async function* inOrder<Job, Result>(
-  jobs: AsyncGenerator<Job, void>,
+  jobs: Jobs<Job>,
   run: (job: Job) => Promise<Result>,
   window: number,
 ): AsyncGenerator<Result, void> {
@@ -33,6 +41,6 @@ export async function* inOrder<Job, Result>(
   } finally {
     stopped = true;
     await Promise.allSettled(underWay);
-    await jobs.return();
+    await jobs.return?.();
   }
 }
