@@ -1,5 +1,17 @@
 /** The file system that a VM sees: name space, attributes, and a copy-on-write overlay over a version. Knows no engine. */
-export { FileSystemError } from './errors.js';
+export {
+  FileSystemBusy,
+  FileSystemError,
+  OverlayDamaged,
+  OverlayFormatUnknown,
+  OverlayMismatch,
+} from './errors.js';
+export {
+  discardOverlay,
+  overlayExists,
+  readOverlaySummary,
+  type OverlaySummary,
+} from './overlay-directory.js';
 export { notLocal, rootInode } from './types.js';
 export type {
   AllocateMode,
@@ -15,3 +27,4 @@ export type {
   InodeNumber,
   RenameMode,
 } from './types.js';
+export { openOverlay, VmFileSystem, type OpenOverlayOptions } from './vm-file-system.js';

@@ -1,0 +1,269 @@
+import {
+  closeSync,
+  constants,
+  fdatasync,
+  fstatSync,
+  fsync,
+  ftruncateSync,
+  openSync,
+  readdirSync,
+  readSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { limits, systemErrorCode } from '../base/index.js';
+import { allocate, nextData, punchHole } from '../system/index.js';
+import { FileSystemError, localDiskError } from './errors.js';
+
+const fdatasyncLater = promisify(fdatasync);
+const fsyncLater = promisify(fsync);
+
+const zeros = Buffer.alloc(64 * 1024);
+
+/**
+ * The directory of the overlay's data files: one sparse file an inode, pages at their own offsets. Keeps the number
+ * of open descriptors bounded. Calls are synchronous: the files are local and lie in the page cache.
+ */
+export class DataFiles {
+  readonly #directory: string;
+  readonly #open = new Set<DataFile>();
+  #uses = 0;
+  #created = 0;
+  #createdDurably = 0;
+
+  constructor(directory: string) {
+    this.#directory = directory;
+  }
+
+  file(inode: number): DataFile {
+    return new DataFile(this, join(this.#directory, String(inode)));
+  }
+
+  /** The inodes that there are files of. */
+  list(): number[] {
+    return readdirSync(this.#directory).map(Number);
+  }
+
+  /** Removes the file of an inode that is gone. */
+  remove(inode: number): void {
+    rmSync(join(this.#directory, String(inode)), { force: true });
+  }
+
+  /** Makes new names in the directory durable. */
+  async syncEntries(): Promise<void> {
+    const created = this.#created;
+    if (created === this.#createdDurably) return;
+    const fd = openSync(this.#directory, 'r');
+    try {
+      await fsyncLater(fd);
+      this.#createdDurably = Math.max(this.#createdDurably, created);
+    } catch (error) {
+      throw localDiskError(error, `syncing ${this.#directory}`);
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  close(): void {
+    for (const file of [...this.#open]) file.closeDescriptor();
+  }
+
+  /** For `DataFile`: a number that grows with each use. */
+  tick(): number {
+    this.#uses += 1;
+    return this.#uses;
+  }
+
+  /** For `DataFile`: it has opened its descriptor. */
+  opened(file: DataFile, created: boolean): void {
+    if (created) this.#created += 1;
+    this.#open.add(file);
+    if (this.#open.size > limits.overlayOpenFiles) this.#leastRecentlyUsed(file)?.closeDescriptor();
+  }
+
+  /** For `DataFile`: it has closed its descriptor. */
+  closed(file: DataFile): void {
+    this.#open.delete(file);
+  }
+
+  #leastRecentlyUsed(except: DataFile): DataFile | undefined {
+    let oldest: DataFile | undefined;
+    for (const file of this.#open) {
+      if (file === except || file.isSyncing) continue;
+      if (oldest === undefined || file.lastUse < oldest.lastUse) oldest = file;
+    }
+    return oldest;
+  }
+}
+
+/** The overlay's pages of one inode. Which pages are valid is not known here. */
+export class DataFile {
+  lastUse = 0;
+  readonly #files: DataFiles;
+  readonly #path: string;
+  #descriptor = -1;
+  #exists = false;
+  #syncs = 0;
+  #failure: FileSystemError | undefined;
+
+  constructor(files: DataFiles, path: string) {
+    this.#files = files;
+    this.#path = path;
+  }
+
+  /** The overlay has pages in it: that it is absent is damage from now on. */
+  expectExisting(): void {
+    this.#exists = true;
+  }
+
+  get isSyncing(): boolean {
+    return this.#syncs > 0;
+  }
+
+  /** Fills `into`. Short data is damage: the file reaches to the end of its last valid page. */
+  read(offsetBytes: number, into: Uint8Array): void {
+    try {
+      const descriptor = this.#opened();
+      for (let done = 0; done < into.length;) {
+        const count = readSync(descriptor, into, done, into.length - done, offsetBytes + done);
+        if (count === 0) throw new FileSystemError('EIO', `The overlay's ${this.#path} is too short.`);
+        done += count;
+      }
+    } catch (error) {
+      throw localDiskError(error, `reading ${this.#path}`);
+    }
+  }
+
+  /** Writes all of `data`, or throws having written a part. */
+  write(offsetBytes: number, data: Uint8Array): void {
+    try {
+      const descriptor = this.#opened();
+      for (let done = 0; done < data.length;) {
+        done += writeSync(descriptor, data, done, data.length - done, offsetBytes + done);
+      }
+    } catch (error) {
+      throw localDiskError(error, `writing ${this.#path}`);
+    }
+  }
+
+  /** Makes a range zero, as a hole where the disk can, and the file reach to its end. */
+  zero(offsetBytes: number, lengthBytes: number): void {
+    try {
+      const descriptor = this.#opened();
+      const { size } = fstatSync(descriptor);
+      const endBytes = offsetBytes + lengthBytes;
+      if (offsetBytes < size) this.#clear(descriptor, offsetBytes, Math.min(endBytes, size) - offsetBytes);
+      if (endBytes > size) ftruncateSync(descriptor, endBytes);
+    } catch (error) {
+      throw localDiskError(error, `punching a hole into ${this.#path}`);
+    }
+  }
+
+  /** Gives the space of a range back; its content no longer matters. Best effort. */
+  discard(offsetBytes: number, lengthBytes: number): void {
+    if (!this.#exists) return;
+    try {
+      punchHole(this.#opened(), offsetBytes, lengthBytes);
+    } catch {
+      // Costs space, nothing else: no valid page lies there.
+    }
+  }
+
+  /** Gives everything from here on back; its content no longer matters. Best effort. */
+  cut(lengthBytes: number): void {
+    if (!this.#exists) return;
+    try {
+      const descriptor = this.#opened();
+      if (fstatSync(descriptor).size > lengthBytes) ftruncateSync(descriptor, lengthBytes);
+    } catch {
+      // As in `discard`.
+    }
+  }
+
+  /** Takes space now, so that later writes do not fail for lack of it. Where the disk cannot, nothing is reserved. */
+  reserve(offsetBytes: number, lengthBytes: number): void {
+    try {
+      allocate(this.#opened(), offsetBytes, lengthBytes, true);
+    } catch (error) {
+      if (systemErrorCode(error) === 'EOPNOTSUPP') return;
+      throw localDiskError(error, `reserving space in ${this.#path}`);
+    }
+  }
+
+  /** Where data that was written starts, at or after an offset; `undefined` when only holes follow. */
+  nextData(offsetBytes: number): number | undefined {
+    try {
+      return nextData(this.#opened(), offsetBytes);
+    } catch (error) {
+      throw localDiskError(error, `looking for holes in ${this.#path}`);
+    }
+  }
+
+  /** When the content last changed, in nanoseconds since 1970; undefined if there is no file. */
+  modifyTimeNs(): bigint | undefined {
+    return this.#exists ? fstatSync(this.#opened(), { bigint: true }).mtimeNs : undefined;
+  }
+
+  /**
+   * Makes everything written before the call durable. A failure is for ever: the kernel forgets which pages it could
+   * not write, so that a later success would mean nothing.
+   */
+  async sync(): Promise<void> {
+    if (this.#failure !== undefined) throw this.#failure;
+    if (!this.#exists) return;
+    this.#syncs += 1;
+    try {
+      await fdatasyncLater(this.#opened());
+    } catch (error) {
+      this.#failure = localDiskError(error, `syncing ${this.#path}`);
+      throw this.#failure;
+    } finally {
+      this.#syncs -= 1;
+      this.#closeIfRemoved();
+    }
+  }
+
+  remove(): void {
+    this.#exists = false;
+    rmSync(this.#path, { force: true });
+    this.closeDescriptor();
+  }
+
+  /** Unless it is being synced: then the sync closes it if the file is gone. */
+  closeDescriptor(): void {
+    if (this.#descriptor < 0 || this.#syncs > 0) return;
+    closeSync(this.#descriptor);
+    this.#descriptor = -1;
+    this.#files.closed(this);
+  }
+
+  #closeIfRemoved(): void {
+    if (!this.#exists) this.closeDescriptor();
+  }
+
+  #opened(): number {
+    this.lastUse = this.#files.tick();
+    return this.#descriptor < 0 ? this.#openDescriptor() : this.#descriptor;
+  }
+
+  #openDescriptor(): number {
+    const created = !this.#exists;
+    this.#descriptor = openSync(this.#path, constants.O_RDWR | (created ? constants.O_CREAT : 0), 0o600);
+    this.#exists = true;
+    this.#files.opened(this, created);
+    return this.#descriptor;
+  }
+
+  #clear(descriptor: number, offsetBytes: number, lengthBytes: number): void {
+    try {
+      punchHole(descriptor, offsetBytes, lengthBytes);
+    } catch (error) {
+      if (systemErrorCode(error) !== 'EOPNOTSUPP') throw error;
+      for (let done = 0; done < lengthBytes; done += zeros.length) {
+        this.write(offsetBytes + done, zeros.subarray(0, lengthBytes - done));
+      }
+    }
+  }
+}

@@ -1,0 +1,218 @@
+import { Cancelled, limits, type MaybePromise } from '../base/index.js';
+import { FileSystemError } from './errors.js';
+import { newPageEdges, type FileContent, type PageEdges } from './file-content.js';
+import type { Gate } from './gate.js';
+import { Handles, type OpenFile } from './handles.js';
+import type { FileInode } from './inode.js';
+import type { Overlay } from './overlay.js';
+import { pageBytes } from './page-bitmap.js';
+import { notLocal, type HandleId } from './types.js';
+
+/** Half-open, in bytes. */
+interface ByteInterval {
+  readonly startBytes: number;
+  readonly endBytes: number;
+}
+
+/**
+ * Open files: reading, writing and making holes. What is local is answered at once; what needs bytes of the base that
+ * are not in memory first waits for them, and then happens within one turn, so that no two changes of a page mix.
+ */
+export class FileAccess {
+  readonly handles = new Handles();
+  readonly #overlay: Overlay;
+  readonly #gate: Gate;
+  readonly #now: () => bigint;
+  readonly #onError: (error: unknown) => void;
+  /** For changes that are made at once. */
+  readonly #edges = newPageEdges();
+
+  constructor(parts: {
+    readonly overlay: Overlay;
+    readonly gate: Gate;
+    readonly now: () => bigint;
+    readonly onError: (error: unknown) => void;
+  }) {
+    this.#overlay = parts.overlay;
+    this.#gate = parts.gate;
+    this.#now = parts.now;
+    this.#onError = parts.onError;
+  }
+
+  read(
+    handle: HandleId,
+    offsetBytes: number,
+    into: Uint8Array,
+    intent: 'demand' | 'ahead',
+    signal: AbortSignal | undefined,
+  ): MaybePromise<number | typeof notLocal> {
+    const open = this.handles.get(handle);
+    const { content } = open.file;
+    checkOffset(offsetBytes);
+    const lengthBytes = Math.min(into.length, content.sizeBytes - offsetBytes);
+    if (lengthBytes <= 0) return 0;
+    const wanted = lengthBytes === into.length ? into : into.subarray(0, lengthBytes);
+    if (content.readNow(offsetBytes, wanted)) {
+      open.served(offsetBytes, lengthBytes);
+      return lengthBytes;
+    }
+    const mayRefuse = intent === 'ahead' && !open.continuesStream(offsetBytes);
+    if (mayRefuse && !content.isLocal(offsetBytes, lengthBytes)) return notLocal;
+    open.served(offsetBytes, lengthBytes);
+    return this.#readLater(open.file, offsetBytes, wanted, signal);
+  }
+
+  write(handle: HandleId, offsetBytes: number, data: Uint8Array): MaybePromise<number> {
+    const { file } = this.#writable(handle);
+    checkOffset(offsetBytes);
+    checkSize(offsetBytes + data.length);
+    if (data.length === 0) return 0;
+    if (this.#gate.isClosed() || !file.content.loadEdges(offsetBytes, data.length, this.#edges)) {
+      return this.#writeLater(handle, offsetBytes, data);
+    }
+    this.#overlay.write(file, offsetBytes, data, this.#edges, this.#now());
+    return data.length;
+  }
+
+  /** Makes what the range covers of the file zero; with `mayGrow` the file then reaches to its end. */
+  writeZeros(
+    handle: HandleId,
+    offsetBytes: number,
+    lengthBytes: number,
+    mayGrow: boolean,
+  ): MaybePromise<void> {
+    return this.#edit(
+      handle,
+      (content) => coveredRange(content, offsetBytes, offsetBytes + lengthBytes),
+      (file, edges, range) => {
+        const { sizeBytes } = file.content;
+        const grown = mayGrow ? Math.max(sizeBytes, offsetBytes + lengthBytes) : sizeBytes;
+        this.#overlay.writeZeros(file, { ...range, sizeBytes: grown }, edges, this.#now());
+      },
+    );
+  }
+
+  /** The file behind a handle that is open for writing. */
+  writableFile(handle: HandleId): FileInode {
+    return this.#writable(handle).file;
+  }
+
+  #writable(handle: HandleId): OpenFile {
+    const open = this.handles.get(handle);
+    if (!open.isWritable) throw new FileSystemError('EBADF', 'The file is open for reading only.');
+    return open;
+  }
+
+  async #readLater(
+    file: FileInode,
+    offsetBytes: number,
+    into: Uint8Array,
+    signal: AbortSignal | undefined,
+  ): Promise<number> {
+    try {
+      await file.content.readLater(offsetBytes, into, {
+        fetchClass: 'demand',
+        ...(signal === undefined ? {} : { signal }),
+      });
+      return into.length;
+    } catch (error) {
+      throw this.#baseError(error, file, offsetBytes);
+    }
+  }
+
+  #writeLater(handle: HandleId, offsetBytes: number, data: Uint8Array): Promise<number> {
+    return this.#editLater(
+      handle,
+      () => ({ startBytes: offsetBytes, endBytes: offsetBytes + data.length }),
+      (file, edges) => {
+        this.#overlay.write(file, offsetBytes, data, edges, this.#now());
+        return data.length;
+      },
+    );
+  }
+
+  #edit<T>(
+    handle: HandleId,
+    rangeOf: (content: FileContent) => ByteInterval,
+    apply: (file: FileInode, edges: PageEdges, range: ByteInterval) => T,
+  ): MaybePromise<T> {
+    const { file } = this.#writable(handle);
+    const range = rangeOf(file.content);
+    const lengthBytes = range.endBytes - range.startBytes;
+    if (this.#gate.isClosed() || !file.content.loadEdges(range.startBytes, lengthBytes, this.#edges)) {
+      return this.#editLater(handle, rangeOf, apply);
+    }
+    return apply(file, this.#edges, range);
+  }
+
+  /** What was fetched stays right whatever happens to the file meanwhile, unless its base is replaced. */
+  async #editLater<T>(
+    handle: HandleId,
+    rangeOf: (content: FileContent) => ByteInterval,
+    apply: (file: FileInode, edges: PageEdges, range: ByteInterval) => T,
+  ): Promise<T> {
+    const edges = newPageEdges();
+    for (;;) {
+      while (this.#gate.isClosed()) await this.#gate.passed();
+      const { file } = this.#writable(handle);
+      const { content } = file;
+      const { generation } = content;
+      const range = rangeOf(content);
+      const lengthBytes = range.endBytes - range.startBytes;
+      if (!content.loadEdges(range.startBytes, lengthBytes, edges)) {
+        await this.#fetchEdges(file, range.startBytes, lengthBytes, edges);
+        const current = rangeOf(content);
+        const isSame = current.startBytes === range.startBytes && current.endBytes === range.endBytes;
+        if (this.#gate.isClosed() || content.generation !== generation || !isSame) continue;
+      }
+      return apply(this.#writable(handle).file, edges, range);
+    }
+  }
+
+  async #fetchEdges(
+    file: FileInode,
+    offsetBytes: number,
+    lengthBytes: number,
+    edges: PageEdges,
+  ): Promise<void> {
+    try {
+      await file.content.fetchEdges(offsetBytes, lengthBytes, edges);
+    } catch (error) {
+      throw this.#baseError(error, file, offsetBytes);
+    }
+  }
+
+  /** The base could not be read: damage for the caller, unless the caller gave up. */
+  #baseError(error: unknown, file: FileInode, offsetBytes: number): FileSystemError {
+    if (error instanceof Cancelled) {
+      return new FileSystemError('EINTR', 'The request was cancelled.', { cause: error });
+    }
+    const path = this.#overlay.table.pathOf(file);
+    const reported =
+      error instanceof FileSystemError
+        ? error
+        : new FileSystemError('EIO', `${path} could not be read at byte ${offsetBytes}.`, { cause: error });
+    this.#onError(reported);
+    return reported;
+  }
+}
+
+export function checkOffset(offsetBytes: number): void {
+  if (!Number.isSafeInteger(offsetBytes) || offsetBytes < 0) {
+    throw new FileSystemError('EINVAL', `${offsetBytes} is no place in a file.`);
+  }
+}
+
+export function checkSize(sizeBytes: number): void {
+  if (sizeBytes > limits.fileBytesMax) {
+    throw new FileSystemError('EFBIG', `Files have at most ${limits.fileBytesMax} bytes.`);
+  }
+}
+
+/** What a range covers of a file. All is zero after its end, so that its last page counts as whole. */
+function coveredRange(content: FileContent, startBytes: number, endBytes: number): ByteInterval {
+  const { sizeBytes } = content;
+  if (startBytes >= sizeBytes) return { startBytes, endBytes: startBytes };
+  if (endBytes < sizeBytes) return { startBytes, endBytes };
+  return { startBytes, endBytes: Math.ceil(sizeBytes / pageBytes) * pageBytes };
+}

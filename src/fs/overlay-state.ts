@@ -1,0 +1,141 @@
+import { systemErrorCode } from '../base/index.js';
+import type { BaseFile } from '../fetch/index.js';
+import type { FileMap } from '../repo/index.js';
+import type { DataFiles } from './data-file.js';
+import { localDiskError, OverlayDamaged, OverlayFormatUnknown } from './errors.js';
+import { InodeTable } from './inode-table.js';
+import { Journal, type JournalContent } from './journal.js';
+import {
+  decodeRecord,
+  overlayFormat,
+  type Flushed,
+  type OverlayHeader,
+  type OverlayRecord,
+  type Ready,
+} from './records.js';
+
+export interface OverlayState {
+  readonly header: OverlayHeader;
+  readonly table: InodeTable;
+  /** Where the last valid record ends. */
+  readonly lengthBytes: number;
+  /** The number of the record that follows. */
+  readonly sequence: number;
+  /**
+   * `closed`: as `close` left it. `killed`: the process died, the host did not; all that was acknowledged is there.
+   * `rebooted`: only what was flushed is believed.
+   */
+  readonly end: 'closed' | 'killed' | 'rebooted';
+}
+
+/** Reads a journal into a table; no data file is touched. */
+export async function readOverlayState(
+  path: string,
+  options: {
+    readonly bootId: string | undefined;
+    readonly dataFiles: DataFiles;
+    readonly openFile: (map: FileMap) => BaseFile;
+  },
+): Promise<OverlayState> {
+  const content = await readJournal(path);
+  try {
+    return replay(path, content, options);
+  } catch (error) {
+    if (error instanceof OverlayDamaged || error instanceof OverlayFormatUnknown) throw error;
+    throw new OverlayDamaged(path, 'its records contradict each other', { cause: error });
+  }
+}
+
+/** The records that a journal begins with. */
+export function* stateRecords(state: {
+  readonly identity: string;
+  readonly bootId: string | undefined;
+  readonly table: InodeTable;
+  readonly sequence: number;
+  /** The content that becomes the base, as in `InodeTable.rebase`. */
+  readonly rebased?: ReadonlyMap<number, FileMap>;
+}): Generator<string, void> {
+  const header: OverlayHeader = {
+    type: 'overlay',
+    format: overlayFormat,
+    base: state.identity,
+    bootId: state.bootId ?? null,
+    nextInode: state.table.nextInode,
+    removed: state.rebased === undefined ? state.table.removedCount() : 0,
+  };
+  yield JSON.stringify(header);
+  for (const record of state.table.store(state.rebased)) yield JSON.stringify(record);
+  yield JSON.stringify({ type: 'ready', sequence: state.sequence } satisfies Ready);
+}
+
+async function readJournal(path: string): Promise<JournalContent> {
+  try {
+    return await Journal.read(path);
+  } catch (error) {
+    if (systemErrorCode(error) === 'ENOENT') throw error;
+    throw localDiskError(error, `reading ${path}`);
+  }
+}
+
+function replay(
+  path: string,
+  content: JournalContent,
+  options: Parameters<typeof readOverlayState>[1],
+): OverlayState {
+  const records = content.records.map(decodeRecord);
+  const header = readHeader(path, records[0]);
+  const ready = records.findIndex(({ type }) => type === 'ready');
+  const readyRecord = records[ready];
+  if (readyRecord?.type !== 'ready') throw new OverlayDamaged(path, 'its beginning is not complete');
+  const sameBoot = options.bootId !== undefined && header.bootId === options.bootId;
+  if (sameBoot && content.hasGap) throw new OverlayDamaged(path, 'a record in the middle is torn');
+
+  const table = new InodeTable({ ...header, dataFiles: options.dataFiles, openFile: options.openFile });
+  for (const record of records.slice(1, ready)) applyBeginning(table, record);
+  const following = records.slice(ready + 1);
+  const believed = sameBoot ? following : following.slice(0, lastFlushed(following) + 1);
+  const isDurable = sameBoot ? () => true : durability(believed);
+  believed.forEach((record, index) => {
+    if (record.type === 'change') table.apply(record);
+    if (record.type === 'wrote' && isDurable(record.inode, readyRecord.sequence + index)) {
+      table.applyWrote(record);
+    }
+  });
+  for (const inode of [...table.inodes.values()]) table.dropIfUnused(inode);
+  for (const file of table.files()) if (file.content.pages.count > 0) file.content.data.expectExisting();
+  return {
+    header,
+    table,
+    lengthBytes: content.lengthBytes,
+    sequence: readyRecord.sequence + following.length,
+    end: !sameBoot ? 'rebooted' : following.at(-1)?.type === 'closed' ? 'closed' : 'killed',
+  };
+}
+
+function readHeader(path: string, record: OverlayRecord | undefined): OverlayHeader {
+  if (record?.type !== 'overlay') throw new OverlayDamaged(path, 'its first record is missing');
+  if (record.format !== overlayFormat) throw new OverlayFormatUnknown(path, String(record.format));
+  return record;
+}
+
+function applyBeginning(table: InodeTable, record: OverlayRecord): void {
+  if (record.type === 'change') table.apply(record);
+  else if (record.type === 'segment') table.loadPages(record);
+  else throw new Error(`a record of type ${record.type} at the beginning`);
+}
+
+function lastFlushed(records: readonly OverlayRecord[]): number {
+  return records.findLastIndex(({ type }) => type === 'flushed');
+}
+
+/** Whether the data that a record speaks of had reached the disk: whether a later `flushed` covers it. */
+function durability(records: readonly OverlayRecord[]): (inode: number, sequence: number) => boolean {
+  const flushes = records.filter((record): record is Flushed => record.type === 'flushed');
+  let all = 0;
+  const some = new Map<number, number>();
+  for (const { inodes, upTo } of flushes) {
+    if (inodes === 'all') all = Math.max(all, upTo);
+    else for (const inode of inodes) some.set(inode, Math.max(some.get(inode) ?? 0, upTo));
+  }
+  return (inode, sequence) => sequence < Math.max(all, some.get(inode) ?? 0);
+}

@@ -1,0 +1,427 @@
+import { closeSync, existsSync, fsyncSync, mkdirSync, openSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { limits } from '../base/index.js';
+import type { BaseFile } from '../fetch/index.js';
+import type { FileMap, Manifest } from '../repo/index.js';
+import { DataFiles } from './data-file.js';
+import { localDiskError, OverlayMismatch } from './errors.js';
+import type { PageEdges } from './file-content.js';
+import type { FileInode, Inode } from './inode.js';
+import { InodeTable, isUnlinked } from './inode-table.js';
+import { Journal } from './journal.js';
+import { manifestChanges } from './manifest-changes.js';
+import { readOverlayState, stateRecords, type OverlayState } from './overlay-state.js';
+import { pageBytes } from './page-bitmap.js';
+import { wroteRecord, type Change, type Flushed, type Mark } from './records.js';
+
+export interface OverlayOptions {
+  /** Made if absent; its parent must exist. Belongs to this process alone while the overlay is open. */
+  readonly directory: string;
+  readonly base: { readonly manifest: Manifest; readonly identity: string };
+  readonly openFile: (map: FileMap) => BaseFile;
+  /** For a new overlay: the number of its first inode after the root. */
+  readonly firstInodeNumber: number;
+  /** What `bootId` of `system/` says. Where it says nothing, only what was flushed survives a crash. */
+  readonly bootId: string | undefined;
+  /** Told of failures that no caller waits for. */
+  readonly onError: (error: unknown) => void;
+}
+
+interface OverlayParts {
+  readonly options: OverlayOptions;
+  readonly table: InodeTable;
+  readonly dataFiles: DataFiles;
+  readonly journal: Journal;
+  /** The number of the next record. */
+  readonly sequence: number;
+}
+
+/**
+ * The changes to a version on this host: a journal of records, and a data file for each inode that was written to.
+ *
+ * Acknowledged is what the kernel was given: data first, then the record that makes it count. Flushed is what `flush`
+ * made durable: data, then all records so far and one more that says whose data they may claim. After power loss only
+ * what such a record covers is believed, so no page claims data that did not reach the disk. Space is given back
+ * when the records that gave it up are durable, not before.
+ */
+export class Overlay {
+  readonly table: InodeTable;
+  readonly #options: OverlayOptions;
+  readonly #dataFiles: DataFiles;
+  readonly #journal: Journal;
+  /** Which version the changes were made to. */
+  #identity: string;
+  #sequence: number;
+  /** All records below are durable. */
+  #durableSequence = 0;
+  /** Files whose data may not be durable. */
+  readonly #dirty = new Set<FileInode>();
+  /** Dirty files that took another's name: were the name durable before the data, both contents could be lost. */
+  readonly #replacements = new Set<FileInode>();
+  /** Give space back; may run when all records so far are durable. */
+  #discards: (() => void)[] = [];
+  #discarding: Promise<void> | undefined;
+  /** Where the journal's beginning ends. */
+  #begunBytes: number;
+  #compacting = false;
+  /** The last replacement of the journal, settled. */
+  #replacing: Promise<void> = Promise.resolve();
+  #closing: Promise<void> | undefined;
+
+  private constructor(parts: OverlayParts) {
+    this.#options = parts.options;
+    this.table = parts.table;
+    this.#dataFiles = parts.dataFiles;
+    this.#journal = parts.journal;
+    this.#identity = parts.options.base.identity;
+    this.#sequence = parts.sequence;
+    this.#begunBytes = parts.journal.lengthBytes;
+    parts.table.onGone = (inode) => this.#forget(inode);
+  }
+
+  /**
+   * Makes a new overlay of the base, or opens the one that is there. Throws `OverlayMismatch` if that has another
+   * base, `OverlayDamaged`, `OverlayFormatUnknown`, or `FileSystemError` for the local disk.
+   */
+  static async open(options: OverlayOptions): Promise<Overlay> {
+    const dataDirectory = join(options.directory, 'data');
+    try {
+      mkdirSync(dataDirectory, { recursive: true, mode: 0o700 });
+    } catch (error) {
+      throw localDiskError(error, `making ${dataDirectory}`);
+    }
+    const dataFiles = new DataFiles(dataDirectory);
+    try {
+      return existsSync(journalPath(options.directory))
+        ? await Overlay.#reopen(options, dataFiles)
+        : Overlay.#begin(options, dataFiles);
+    } catch (error) {
+      dataFiles.close();
+      throw error;
+    }
+  }
+
+  static #begin(options: OverlayOptions, dataFiles: DataFiles): Overlay {
+    const { base, firstInodeNumber, openFile } = options;
+    // What a creation or a removal that was interrupted left behind.
+    for (const inode of dataFiles.list()) dataFiles.remove(inode);
+    const table = new InodeTable({ nextInode: firstInodeNumber, removed: 0, dataFiles, openFile });
+    for (const change of manifestChanges(base.manifest, firstInodeNumber)) table.apply(change);
+    const sequence = 0;
+    const records = stateRecords({ identity: base.identity, bootId: options.bootId, table, sequence });
+    const journal = Journal.begin(journalPath(options.directory), records);
+    syncDirectory(dirname(options.directory));
+    return new Overlay({ options, table, dataFiles, journal, sequence });
+  }
+
+  static async #reopen(options: OverlayOptions, dataFiles: DataFiles): Promise<Overlay> {
+    const { directory, base } = options;
+    const state = await readOverlayState(journalPath(directory), { ...options, dataFiles });
+    if (state.header.base !== base.identity) {
+      throw new OverlayMismatch(directory, state.header.base, base.identity);
+    }
+    const journal =
+      state.end === 'rebooted'
+        ? await beginAfterReboot(options, state)
+        : Journal.resume(journalPath(directory), state.lengthBytes);
+    const { table, sequence } = state;
+    const overlay = new Overlay({ options, table, dataFiles, journal, sequence });
+    overlay.#append(JSON.stringify({ type: 'opened' } satisfies Mark));
+    if (state.end === 'killed') overlay.#recover();
+    overlay.#discardOrphans();
+    return overlay;
+  }
+
+  /** Acknowledges a change of names or attributes: it is in the journal, then in the table. */
+  commit(change: Change): void {
+    this.#append(JSON.stringify(change));
+    this.table.apply(change);
+  }
+
+  /** As `commit`; `inode` takes the name of another. */
+  commitReplacement(change: Change, inode: Inode): void {
+    this.commit(change);
+    if (inode.kind === 'file' && this.#dirty.has(inode)) this.#replacements.add(inode);
+  }
+
+  /** As `commit`; the change truncates `file`, or makes it grow. */
+  commitResize(change: Change, file: FileInode): void {
+    const { content } = file;
+    const bytesBefore = content.sizeBytes;
+    const pagesBefore = content.pages.end;
+    this.commit(change);
+    if (content.sizeBytes >= bytesBefore) return;
+    this.#dirty.add(file);
+    content.clearTail();
+    const firstGone = Math.ceil(content.sizeBytes / pageBytes);
+    if (pagesBefore > firstGone) this.#discardLater(() => content.discardFrom(firstGone));
+  }
+
+  /** Acknowledges a write whose edges were loaded. Throws with no page marked as present that was not before. */
+  write(file: FileInode, offsetBytes: number, data: Uint8Array, edges: PageEdges, timeNs: bigint): void {
+    const { content } = file;
+    const endBytes = offsetBytes + data.length;
+    this.#dirty.add(file);
+    content.store(offsetBytes, data, edges);
+    const first = Math.floor(offsetBytes / pageBytes);
+    const count = Math.ceil(endBytes / pageBytes) - first;
+    this.#acknowledge(file, first, count, Math.max(content.sizeBytes, endBytes), timeNs);
+  }
+
+  /** Acknowledges zeros in a range whose edges were loaded, and a new size. */
+  writeZeros(
+    file: FileInode,
+    range: { readonly startBytes: number; readonly endBytes: number; readonly sizeBytes: number },
+    edges: PageEdges,
+    timeNs: bigint,
+  ): void {
+    this.#dirty.add(file);
+    const { first, count } = file.content.storeZeros(range.startBytes, range.endBytes, edges);
+    this.#acknowledge(file, first, count, range.sizeBytes, timeNs);
+  }
+
+  /** The last handle of a file was released. */
+  released(file: FileInode): void {
+    this.table.dropIfUnused(file);
+  }
+
+  /** Makes everything acknowledged durable; with `file`: its data, and all names and attributes. */
+  flush(file?: FileInode): Promise<void> {
+    return file === undefined ? this.#flush([...this.#dirty], 'all') : this.#flush([file], 'some');
+  }
+
+  /**
+   * Makes what was published the base, in one step that is durable when this resolves. `files` has the content of
+   * every file that has a name, as it is now; nothing may be written meanwhile.
+   */
+  rebase(identity: string, files: ReadonlyMap<number, FileMap>): Promise<void> {
+    return this.#replaceJournal(async () => {
+      const { bootId } = this.#options;
+      const state = { identity, bootId, table: this.table, sequence: this.#sequence, rebased: files };
+      await this.#journal.replace(stateRecords(state), this.#journal.lengthBytes);
+      this.#begunBytes = this.#journal.lengthBytes;
+      this.#identity = identity;
+      this.table.rebase(files);
+      for (const file of this.table.files()) {
+        if (isUnlinked(file)) continue;
+        this.#dirty.delete(file);
+        this.#replacements.delete(file);
+        file.content.data.remove();
+      }
+    });
+  }
+
+  /** Flushes and closes. Idempotent. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    try {
+      await this.#discarding;
+      await this.#replacing;
+      await this.flush();
+      this.#append(JSON.stringify({ type: 'closed' } satisfies Mark));
+      await this.#journal.sync();
+    } finally {
+      await this.#journal.close();
+      this.#dataFiles.close();
+    }
+  }
+
+  #append(record: string): void {
+    this.#journal.append(record);
+    this.#sequence += 1;
+    const grownBytes = this.#journal.lengthBytes - this.#begunBytes;
+    if (grownBytes > limits.overlayJournalBytes && !this.#compacting) this.#compact();
+  }
+
+  /** The data is stored: now the journal, then the table, may say so. */
+  #acknowledge(file: FileInode, first: number, count: number, sizeBytes: number, timeNs: bigint): void {
+    const { content } = file;
+    const added = count === 0 || content.pages.hasAll(first, count) ? 0 : count;
+    if (added > 0 || sizeBytes !== content.sizeBytes) {
+      this.#append(wroteRecord(file.number, first, added, sizeBytes, timeNs));
+      content.markWritten(first, added, sizeBytes);
+      file.timesUnrecorded = false;
+    } else {
+      file.timesUnrecorded = true;
+    }
+    file.modifyTimeNs = file.changeTimeNs = timeNs;
+  }
+
+  async #flush(files: readonly FileInode[], extent: 'all' | 'some'): Promise<void> {
+    for (const file of files) this.#recordTimes(file);
+    const upTo = this.#sequence;
+    // What has no name is gone after a crash: its data need not last.
+    const unsynced = [...new Set([...files, ...this.#replacements])].filter(
+      (file) => this.#dirty.has(file) && !isUnlinked(file),
+    );
+    if (unsynced.length === 0 && upTo === this.#durableSequence) {
+      runAll(this.#takeDiscards());
+      return;
+    }
+    const stores = unsynced.map(({ content }) => content.stores);
+    await syncData(unsynced);
+    await this.#dataFiles.syncEntries();
+
+    const inodes = extent === 'all' ? extent : unsynced.map(({ number }) => number);
+    this.#append(JSON.stringify({ type: 'flushed', upTo, inodes } satisfies Flushed));
+    const sequence = this.#sequence;
+    const discards = this.#takeDiscards();
+    try {
+      await this.#journal.sync();
+    } catch (error) {
+      this.#discards.unshift(...discards);
+      throw error;
+    }
+    this.#durableSequence = Math.max(this.#durableSequence, sequence);
+    unsynced.forEach((file, index) => {
+      this.#replacements.delete(file);
+      if (file.content.stores === stores[index]) this.#dirty.delete(file);
+    });
+    runAll(discards);
+  }
+
+  /** Times that writes in place have changed in memory only. */
+  #recordTimes(file: FileInode): void {
+    if (!file.timesUnrecorded) return;
+    const patch = {
+      inode: file.number,
+      modified: String(file.modifyTimeNs),
+      changed: String(file.changeTimeNs),
+    };
+    this.commit({ type: 'change', attributes: [patch] });
+    file.timesUnrecorded = false;
+  }
+
+  #discardLater(discard: () => void): void {
+    this.#discards.push(discard);
+    if (this.#discarding !== undefined || this.#closing !== undefined) return;
+    this.#discarding = this.#flushForDiscards().finally(() => {
+      this.#discarding = undefined;
+    });
+  }
+
+  async #flushForDiscards(): Promise<void> {
+    try {
+      while (this.#discards.length > 0) await this.#flush([], 'some');
+    } catch (error) {
+      this.#options.onError(error);
+    }
+  }
+
+  #takeDiscards(): (() => void)[] {
+    const discards = this.#discards;
+    this.#discards = [];
+    return discards;
+  }
+
+  /** Nobody can reach the inode any more. */
+  #forget(inode: Inode): void {
+    if (inode.kind !== 'file') return;
+    this.#dirty.delete(inode);
+    this.#replacements.delete(inode);
+    this.#discardLater(() => inode.content.data.remove());
+  }
+
+  /** Writes the journal anew when it has grown long. */
+  #compact(): void {
+    this.#compacting = true;
+    this.#replaceJournal(async () => {
+      const keptFrom = this.#journal.lengthBytes;
+      const { bootId } = this.#options;
+      const state = { identity: this.#identity, bootId, table: this.table, sequence: this.#sequence };
+      const records = [...stateRecords(state)];
+      // Pages of the state must be durable before a journal that claims them without a `flushed` record.
+      await this.flush();
+      await this.#journal.replace(records, keptFrom);
+    })
+      .catch((error: unknown) => this.#options.onError(error))
+      .finally(() => {
+        this.#begunBytes = this.#journal.lengthBytes;
+        this.#compacting = false;
+      });
+  }
+
+  /**
+   * One replacement at a time. It begins in a turn of its own: within a turn a record may be in the journal and not
+   * yet in the table.
+   */
+  #replaceJournal(replace: () => Promise<void>): Promise<void> {
+    const replacing = this.#replacing.then(replace);
+    this.#replacing = replacing.catch(() => undefined);
+    return replacing;
+  }
+
+  /** The process died, the host did not: everything is there, but not everything was finished or is durable. */
+  #recover(): void {
+    for (const file of this.table.files()) {
+      const { content } = file;
+      if (content.pages.count === 0) continue;
+      this.#dirty.add(file);
+      // A write in place past the end, whose record was not made.
+      content.clearTail();
+      // Writes in place make no record; the disk remembers when the last was.
+      const storedNs = content.data.modifyTimeNs();
+      if (storedNs === undefined || storedNs <= file.changeTimeNs) continue;
+      file.modifyTimeNs = file.changeTimeNs = storedNs;
+      file.timesUnrecorded = true;
+    }
+  }
+
+  /** Data files without pages: of inodes that are gone, or of an overlay that was rebased. */
+  #discardOrphans(): void {
+    for (const number of this.#dataFiles.list()) {
+      if ((this.table.file(number)?.content.pages.count ?? 0) > 0) continue;
+      this.#discards.push(() => {
+        const content = this.table.file(number)?.content;
+        if (content === undefined) this.#dataFiles.remove(number);
+        else if (content.pages.count === 0) content.data.remove();
+      });
+    }
+  }
+}
+
+export function journalPath(directory: string): string {
+  return join(directory, 'journal');
+}
+
+/** Only what was flushed is in the state; records and data that came later are left behind for good. */
+async function beginAfterReboot(options: OverlayOptions, state: OverlayState): Promise<Journal> {
+  const { table, sequence } = state;
+  for (const { content } of table.files()) {
+    content.clearTail();
+    if (content.stores > 0) await content.data.sync();
+  }
+  const { directory, base, bootId } = options;
+  return Journal.begin(
+    journalPath(directory),
+    stateRecords({ identity: base.identity, bootId, table, sequence }),
+  );
+}
+
+/** Data files that are synced at once: enough to keep a disk busy, and leaves threads of Node.js for others. */
+const syncsAtOnce = 2;
+
+async function syncData(files: readonly FileInode[]): Promise<void> {
+  const queue = files.values();
+  const worker = async (): Promise<void> => {
+    for (const { content } of queue) await content.data.sync();
+  };
+  await Promise.all(Array.from({ length: syncsAtOnce }, worker));
+}
+
+function runAll(tasks: readonly (() => void)[]): void {
+  for (const task of tasks) task();
+}
+
+function syncDirectory(path: string): void {
+  const fd = openSync(path, 'r');
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}

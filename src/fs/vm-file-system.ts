@@ -1,0 +1,447 @@
+import { constants, statfsSync } from 'node:fs';
+import createDebug from 'debug';
+import { limits, systemClock, type Clock, type MaybePromise } from '../base/index.js';
+import type { BaseFile } from '../fetch/index.js';
+import type { FileMap, Manifest, PublishSource } from '../repo/index.js';
+import { bootId } from '../system/index.js';
+import { FileSystemBusy, FileSystemError, localDiskError } from './errors.js';
+import { checkNewAttribute, extendedAttribute } from './extended-attributes.js';
+import { checkOffset, checkSize, FileAccess } from './file-access.js';
+import { Gate } from './gate.js';
+import { attributesOf, modeTypes, type FileInode, type Inode } from './inode.js';
+import { isUnlinked } from './inode-table.js';
+import { NameSpace, type NamesChange } from './name-space.js';
+import { Overlay } from './overlay.js';
+import { overlayPublishSource } from './publish-source.js';
+import type { AttributePatch, Change, StoredInode } from './records.js';
+import {
+  rootInode,
+  type AllocateMode,
+  type AttributeChanges,
+  type Attributes,
+  type Caller,
+  type DirectoryEntry,
+  type ExtendedAttributeMode,
+  type FileSystem,
+  type FileSystemUsage,
+  type HandleId,
+  type InodeNumber,
+  type notLocal,
+  type RenameMode,
+} from './types.js';
+
+const debug = createDebug('isr:fs');
+
+export interface OpenOverlayOptions {
+  /** Where the changes are kept on this host; made if absent. Must belong to this process alone while it is open. */
+  readonly directory: string;
+  /** The version that is changed. `identity` names it, and an overlay is only ever opened over the same one. */
+  readonly base: { readonly manifest: Manifest; readonly identity: string };
+  readonly openFile: (map: FileMap) => BaseFile;
+  /**
+   * Numbers of a new overlay's inodes start here (the root is 1 always). Overlays that follow each other at one path
+   * should not share numbers: the kernel may still have pages of the old ones.
+   */
+  readonly firstInodeNumber?: number;
+  readonly clock?: Pick<Clock, 'now'>;
+  /** Told of damage and failures, also of those that no caller waits for. */
+  readonly onError?: (error: unknown) => void;
+  /** For tests: what `bootId` of `system/` says. */
+  readonly bootId?: string | undefined;
+}
+
+/**
+ * Opens the overlay in a directory, or makes a new one, and shows it over its base version. Rejects with
+ * `OverlayMismatch` if the overlay there has another base, with `OverlayDamaged` or `OverlayFormatUnknown`.
+ */
+export async function openOverlay(options: OpenOverlayOptions): Promise<VmFileSystem> {
+  const onError = options.onError ?? ((error: unknown) => debug('%o', error));
+  const overlay = await Overlay.open({
+    ...options,
+    firstInodeNumber: options.firstInodeNumber ?? rootInode + 1,
+    bootId: 'bootId' in options ? options.bootId : bootId(),
+    onError,
+  });
+  return new VmFileSystem(overlay, { ...options, clock: options.clock ?? systemClock, onError });
+}
+
+/** The file system that a VM sees: an overlay over a version. Owns the overlay. */
+export class VmFileSystem implements FileSystem, AsyncDisposable {
+  readonly #overlay: Overlay;
+  readonly #names: NameSpace;
+  readonly #access: FileAccess;
+  readonly #gate = new Gate();
+  readonly #directory: string;
+  readonly #clock: Pick<Clock, 'now'>;
+
+  /** Use `openOverlay`. */
+  constructor(
+    overlay: Overlay,
+    options: {
+      readonly directory: string;
+      readonly clock: Pick<Clock, 'now'>;
+      readonly onError: (error: unknown) => void;
+    },
+  ) {
+    this.#overlay = overlay;
+    this.#names = new NameSpace(overlay.table);
+    this.#directory = options.directory;
+    this.#clock = options.clock;
+    const now = (): bigint => this.#now();
+    this.#access = new FileAccess({ overlay, gate: this.#gate, now, onError: options.onError });
+  }
+
+  lookup(parent: InodeNumber, name: string): Attributes {
+    return attributesOf(this.#names.child(this.#names.directory(parent), name));
+  }
+
+  getAttributes(inode: InodeNumber): Attributes {
+    return attributesOf(this.#names.inode(inode));
+  }
+
+  setAttributes(number: InodeNumber, changes: AttributeChanges): MaybePromise<Attributes> {
+    return this.#change(() => {
+      const inode = this.#names.inode(number);
+      const patch = attributePatch(inode, changes, this.#now());
+      if (changes.sizeBytes === undefined) this.#overlay.commit({ type: 'change', attributes: [patch] });
+      else this.#resize(regularFile(inode), changes.sizeBytes, patch);
+      return attributesOf(inode);
+    });
+  }
+
+  readLink(number: InodeNumber): string {
+    const inode = this.#names.inode(number);
+    if (inode.kind !== 'symlink') throw new FileSystemError('EINVAL', 'This is no symbolic link.');
+    return inode.target;
+  }
+
+  makeDirectory(
+    parent: InodeNumber,
+    name: string,
+    permissions: number,
+    caller: Caller,
+  ): MaybePromise<Attributes> {
+    return this.#change(() => this.#create(parent, name, { kind: 'directory' }, permissions, caller));
+  }
+
+  makeSymlink(parent: InodeNumber, name: string, target: string, caller: Caller): MaybePromise<Attributes> {
+    if (target === '') throw new FileSystemError('ENOENT', 'A symbolic link needs a target.');
+    if (Buffer.byteLength(target) > limits.symlinkTargetBytesMax) {
+      throw new FileSystemError('ENAMETOOLONG', 'The target of a symbolic link is too long.');
+    }
+    return this.#change(() => this.#create(parent, name, { kind: 'symlink', target }, 0o777, caller));
+  }
+
+  makeNode(parent: InodeNumber, name: string, mode: number, caller: Caller): MaybePromise<Attributes> {
+    const type = mode & modeTypes.mask;
+    if (type === modeTypes.fifo) {
+      return this.#change(() => this.#create(parent, name, { kind: 'fifo' }, mode, caller));
+    }
+    if (type !== modeTypes.file && type !== 0) {
+      throw new FileSystemError('EPERM', 'A VM directory has no devices and sockets.');
+    }
+    return this.#change(() => this.#create(parent, name, emptyFile, mode, caller));
+  }
+
+  create(
+    parent: InodeNumber,
+    name: string,
+    permissions: number,
+    flags: number,
+    caller: Caller,
+  ): MaybePromise<{ readonly attributes: Attributes; readonly handle: HandleId }> {
+    return this.#change(() => {
+      const attributes = this.#create(parent, name, emptyFile, permissions, caller);
+      const file = regularFile(this.#names.inode(attributes.inode));
+      return { attributes, handle: this.#access.handles.open(file, flags) };
+    });
+  }
+
+  link(inode: InodeNumber, newParent: InodeNumber, newName: string): MaybePromise<Attributes> {
+    return this.#change(() => this.#commit(this.#names.link(inode, newParent, newName, this.#now())));
+  }
+
+  unlink(parent: InodeNumber, name: string): MaybePromise<void> {
+    return this.#change(() => this.#overlay.commit(this.#names.unlink(parent, name, this.#now()).change));
+  }
+
+  removeDirectory(parent: InodeNumber, name: string): MaybePromise<void> {
+    return this.#change(() =>
+      this.#overlay.commit(this.#names.removeDirectory(parent, name, this.#now()).change),
+    );
+  }
+
+  rename(
+    parent: InodeNumber,
+    name: string,
+    newParent: InodeNumber,
+    newName: string,
+    mode: RenameMode,
+  ): MaybePromise<void> {
+    return this.#change(() => {
+      const renaming = this.#names.rename(parent, name, newParent, newName, mode, this.#now());
+      if (renaming === undefined) return;
+      if (renaming.replaces) this.#overlay.commitReplacement(renaming.change, renaming.moved);
+      else this.#overlay.commit(renaming.change);
+    });
+  }
+
+  open(number: InodeNumber, flags: number): MaybePromise<HandleId> {
+    const file = openable(this.#names.inode(number));
+    if ((flags & constants.O_TRUNC) === 0) return this.#access.handles.open(file, flags);
+    return this.#change(() => {
+      const current = openable(this.#names.inode(number));
+      this.#resize(current, 0, attributePatch(current, { sizeBytes: 0 }, this.#now()));
+      return this.#access.handles.open(current, flags);
+    });
+  }
+
+  release(handle: HandleId): void {
+    this.#overlay.released(this.#access.handles.release(handle));
+  }
+
+  inodeOf(handle: HandleId): InodeNumber {
+    return this.#access.handles.get(handle).file.number;
+  }
+
+  read(
+    handle: HandleId,
+    offsetBytes: number,
+    into: Uint8Array,
+    intent: 'demand' | 'ahead',
+    signal?: AbortSignal,
+  ): MaybePromise<number | typeof notLocal> {
+    return this.#access.read(handle, offsetBytes, into, intent, signal);
+  }
+
+  write(handle: HandleId, offsetBytes: number, data: Uint8Array): MaybePromise<number> {
+    return this.#access.write(handle, offsetBytes, data);
+  }
+
+  async fsync(handle: HandleId, _dataOnly: boolean): Promise<void> {
+    await this.#overlay.flush(this.#access.handles.get(handle).file);
+  }
+
+  syncAll(): Promise<void> {
+    return this.#overlay.flush();
+  }
+
+  allocate(
+    handle: HandleId,
+    mode: AllocateMode,
+    offsetBytes: number,
+    lengthBytes: number,
+  ): MaybePromise<void> {
+    this.#access.writableFile(handle);
+    checkOffset(offsetBytes);
+    if (lengthBytes <= 0) throw new FileSystemError('EINVAL', 'An empty range cannot be allocated.');
+    checkSize(offsetBytes + lengthBytes);
+    if (mode !== 'allocate' && mode !== 'allocateKeepSize') {
+      return this.#access.writeZeros(handle, offsetBytes, lengthBytes, mode === 'zeroRange');
+    }
+    return this.#change(() => {
+      const file = this.#access.writableFile(handle);
+      file.content.data.reserve(offsetBytes, lengthBytes);
+      const endBytes = offsetBytes + lengthBytes;
+      if (mode === 'allocateKeepSize' || endBytes <= file.content.sizeBytes) return;
+      this.#resize(file, endBytes, attributePatch(file, { sizeBytes: endBytes }, this.#now()));
+    });
+  }
+
+  seek(handle: HandleId, offsetBytes: number, whence: 'data' | 'hole'): number {
+    const { content } = this.#access.handles.get(handle).file;
+    checkOffset(offsetBytes);
+    const found =
+      offsetBytes >= content.sizeBytes
+        ? undefined
+        : whence === 'hole'
+          ? content.nextHole(offsetBytes)
+          : content.nextData(offsetBytes);
+    if (found === undefined) throw new FileSystemError('ENXIO', 'Nothing follows in this file.');
+    return found;
+  }
+
+  readDirectory(inode: InodeNumber): readonly DirectoryEntry[] {
+    return Array.from(this.#names.directory(inode).entries, ([name, child]) => ({
+      name,
+      attributes: attributesOf(child),
+    }));
+  }
+
+  parentOf(directory: InodeNumber): InodeNumber {
+    return this.#names.directory(directory).parent?.number ?? rootInode;
+  }
+
+  usage(): FileSystemUsage {
+    const { inodes } = this.#overlay.table;
+    let usedBytes = 0;
+    for (const file of this.#overlay.table.files()) usedBytes += file.content.sizeBytes;
+    try {
+      const disk = statfsSync(this.#directory);
+      const availableBytes = disk.bavail * disk.bsize;
+      return { usedBytes, availableBytes, totalBytes: disk.blocks * disk.bsize, inodes: inodes.size };
+    } catch (error) {
+      throw localDiskError(error, `asking ${this.#directory} for its space`);
+    }
+  }
+
+  getExtendedAttribute(inode: InodeNumber, name: string): Uint8Array {
+    return extendedAttribute(this.#names.inode(inode), name);
+  }
+
+  listExtendedAttributes(inode: InodeNumber): readonly string[] {
+    return [...this.#names.inode(inode).extendedAttributes.keys()];
+  }
+
+  setExtendedAttribute(
+    number: InodeNumber,
+    name: string,
+    value: Uint8Array,
+    mode: ExtendedAttributeMode,
+  ): MaybePromise<void> {
+    return this.#change(() => {
+      checkNewAttribute(this.#names.inode(number), name, value, mode);
+      this.#patchAttribute(number, name, Buffer.from(value).toString('base64'));
+    });
+  }
+
+  removeExtendedAttribute(number: InodeNumber, name: string): MaybePromise<void> {
+    return this.#change(() => {
+      extendedAttribute(this.#names.inode(number), name);
+      this.#patchAttribute(number, name, null);
+    });
+  }
+
+  /** Makes everything acknowledged flushed. */
+  flush(): Promise<void> {
+    return this.#overlay.flush();
+  }
+
+  /** What no version has: bytes of whole pages, and how many inodes were changed, made or removed. */
+  dirty(): { readonly bytes: number; readonly changedFiles: number } {
+    const { table } = this.#overlay;
+    return { bytes: table.overlayBytes(), changedFiles: table.changedCount() };
+  }
+
+  /**
+   * Holds back all changes until `thaw`, so that a version can be published; reading goes on. Throws
+   * `FileSystemBusy` while files are open for writing, unless `force`.
+   */
+  freeze(options: { readonly force?: boolean } = {}): void {
+    if (options.force !== true) {
+      const writers = [...this.#access.handles.writers()].filter((file) => !isUnlinked(file));
+      if (writers.length > 0) {
+        throw new FileSystemBusy(writers.map((file) => this.#overlay.table.pathOf(file)));
+      }
+    }
+    this.#gate.close();
+  }
+
+  /** Lets changes go on. Idempotent. */
+  thaw(): void {
+    this.#gate.open();
+  }
+
+  /** What to publish; `chunkBytes` is the repository's. Only while frozen. */
+  publishSource(chunkBytes: number): PublishSource {
+    this.#requireFrozen();
+    return overlayPublishSource(this.#overlay.table, chunkBytes);
+  }
+
+  /**
+   * After publishing, still frozen: the version becomes the base and the overlay is empty, in one step that is
+   * durable when this resolves. `files` has the published content of every file, by inode number.
+   */
+  rebase(identity: string, files: ReadonlyMap<number, FileMap>): Promise<void> {
+    this.#requireFrozen();
+    return this.#overlay.rebase(identity, files);
+  }
+
+  /** Flushes and closes. Idempotent. */
+  close(): Promise<void> {
+    return this.#overlay.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #now(): bigint {
+    return BigInt(this.#clock.now()) * 1_000_000n;
+  }
+
+  #requireFrozen(): void {
+    if (!this.#gate.isClosed()) throw new Error('the file system is not frozen');
+  }
+
+  /** Makes a change at once, or when the file system is not frozen any more. */
+  #change<T>(change: () => T): MaybePromise<T> {
+    return this.#gate.isClosed() ? this.#changeLater(change) : change();
+  }
+
+  async #changeLater<T>(change: () => T): Promise<T> {
+    while (this.#gate.isClosed()) await this.#gate.passed();
+    return change();
+  }
+
+  #create(
+    parent: InodeNumber,
+    name: string,
+    body: StoredInode['body'],
+    permissions: number,
+    caller: Caller,
+  ): Attributes {
+    return this.#commit(this.#names.create(parent, name, { body, permissions, caller }, this.#now()));
+  }
+
+  #commit({ change, number }: NamesChange): Attributes {
+    this.#overlay.commit(change);
+    return attributesOf(this.#names.inode(number));
+  }
+
+  #resize(file: FileInode, sizeBytes: number, patch: AttributePatch): void {
+    checkOffset(sizeBytes);
+    checkSize(sizeBytes);
+    const change: Change = {
+      type: 'change',
+      attributes: [patch],
+      truncate: { inode: file.number, size: sizeBytes },
+    };
+    this.#overlay.commitResize(change, file);
+  }
+
+  #patchAttribute(inode: InodeNumber, name: string, value: string | null): void {
+    const patch = { inode, changed: String(this.#now()), extendedAttribute: { name, value } };
+    this.#overlay.commit({ type: 'change', attributes: [patch] });
+  }
+}
+
+const emptyFile: StoredInode['body'] = { kind: 'file', size: 0, baseLimit: 0, base: null };
+
+function regularFile(inode: Inode): FileInode {
+  if (inode.kind === 'file') return inode;
+  if (inode.kind === 'directory') throw new FileSystemError('EISDIR', 'This is a directory.');
+  throw new FileSystemError('EINVAL', 'This is no regular file.');
+}
+
+function openable(inode: Inode): FileInode {
+  if (inode.kind === 'symlink') throw new FileSystemError('ELOOP', 'A symbolic link cannot be opened.');
+  if (inode.kind === 'fifo') throw new FileSystemError('ENXIO', 'The kernel opens fifos itself.');
+  return regularFile(inode);
+}
+
+/** The attributes that a call changes, times that follow from it included. */
+function attributePatch(inode: Inode, changes: AttributeChanges, now: bigint): AttributePatch {
+  const { permissions, uid, gid } = changes;
+  const time = (wanted: bigint | 'now'): string => String(wanted === 'now' ? now : wanted);
+  const modified = changes.modifyTimeNs ?? (changes.sizeBytes === undefined ? undefined : now);
+  return {
+    inode: inode.number,
+    ...(permissions === undefined ? {} : { permissions: permissions & 0o7777 }),
+    ...(uid === undefined ? {} : { uid }),
+    ...(gid === undefined ? {} : { gid }),
+    ...(changes.accessTimeNs === undefined ? {} : { accessed: time(changes.accessTimeNs) }),
+    ...(modified === undefined ? {} : { modified: time(modified) }),
+    changed: String(now),
+  };
+}
