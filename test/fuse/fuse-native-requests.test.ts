@@ -121,9 +121,10 @@ t.test('whatever comes, every request is answered once and in full', async () =>
       }
       await settled();
       for (const [name, answers] of all) {
-        assert.equal(answers.length, 1, name);
-        assert.equal(answers[0]?.payload.length, operations[name].payloadLength, name);
-        assert.ok(Number.isInteger(answers[0]?.result), name);
+        const [answer, ...others] = answers;
+        assert.ok(answer !== undefined && others.length === 0, `${name} has ${answers.length} answers`);
+        assert.equal(answer.payload.length, operations[name].payloadLength, name);
+        assert.ok(Number.isInteger(answer.result), name);
       }
       assert.equal(libfuse.requests.status().requestsWaiting, 0);
       await libfuse.requests.stop();
