@@ -1,9 +1,9 @@
-"""What programs rely on when they use a mount: one function a test, run in a process of its own.
+"""What programs rely on when they use a mount: one function a test, run in a process and a directory of its own.
 
-    mount_contract.py --list
-    mount_contract.py NAME DIRECTORY CAPABILITIES
+    mount_contract.py MOUNT CAPABILITIES [NAME...]
 
-DIRECTORY is empty and lies in the mount; CAPABILITIES is the engine's `EngineCapabilities` as JSON.
+CAPABILITIES is the engine's `EngineCapabilities` as JSON. Prints a JSON object a line and test: its name, and its
+error or null.
 """
 
 import ctypes
@@ -15,12 +15,15 @@ import mmap
 import os
 import random
 import shutil
+import signal
 import sqlite3
 import stat
 import subprocess
 import sys
 import time
+import traceback
 
+TIME_LIMIT_SECONDS = 60
 PAGE = 4096
 CHUNK = 128 * 1024
 NOBODY = 65534
@@ -782,11 +785,32 @@ def database(_):
         connection.close()
 
 
+def run(name, mount, capabilities):
+    """The test's error, or None."""
+    directory = os.path.join(mount, name)
+    os.mkdir(directory)
+    error_read, error_write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(TIME_LIMIT_SECONDS)  # kills a test that hangs
+        error = ""
+        try:
+            os.environ["CONTRACT_DIRECTORY"] = directory
+            os.chdir(directory)
+            tests[name](capabilities)
+        except BaseException:
+            error = traceback.format_exc()
+        os.write(error_write, error.encode())
+        os._exit(0)
+    os.close(error_write)
+    with open(error_read) as pipe:
+        error = pipe.read()
+    status = os.waitpid(pid, 0)[1]
+    return error or (None if status == 0 else f"ended with status {status}")
+
+
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--list"]:
-        print("\n".join(tests))
-    else:
-        name, directory, capabilities_json = sys.argv[1:]
-        os.environ["CONTRACT_DIRECTORY"] = directory
-        os.chdir(directory)
-        tests[name](json.loads(capabilities_json))
+    mount, capabilities_json, *names = sys.argv[1:]
+    for name in names or tests:
+        error = run(name, mount, json.loads(capabilities_json))
+        print(json.dumps({"name": name, "error": error}), flush=True)
