@@ -25,9 +25,10 @@ import {
   type LogPosition,
   type PackId,
 } from '../../../src/repo/index.js';
-import { decodeSecrets } from '../../../src/repo/keys/secrets.js';
+import { decodeSecrets, encodeSecrets } from '../../../src/repo/keys/secrets.js';
 import type { ObjectKey } from '../../../src/store/index.js';
 import { MemoryStore } from '../../support/memory-store.js';
+import { sameBytes } from '../../support/same-bytes.js';
 
 /*
  * A repository of format version 1, written once and kept (fixtures/make-format-v1.ts made it): today's code must read
@@ -63,12 +64,12 @@ const text = (bytes: Uint8Array) => Buffer.from(bytes).toString('utf8');
 const headerKey = 'isr' as ObjectKey;
 
 t.test('the key file', async (t) => {
-  t.same(await importKey(keyFile, expected.passphrase), secrets);
+  sameBytes(t, encodeSecrets(await importKey(keyFile, expected.passphrase)), encodeSecrets(secrets));
   const { scrypt, nonce } = JSON.parse(text(keyFile)) as { scrypt: { salt: string }; nonce: string };
   const randomness = [scrypt.salt, nonce].map((hex) => Buffer.from(hex, 'hex'));
   const randomBytes = () => randomness.shift() ?? t.fail('too much randomness is used');
   const again = await exportKey(secrets, expected.passphrase, { randomBytes: randomBytes as () => Buffer });
-  t.same(text(again), text(keyFile), 'is written the same again');
+  t.equal(text(again), text(keyFile), 'is written the same again');
 });
 
 t.test('the derived keys', async (t) => {
@@ -86,7 +87,7 @@ t.test('the derived keys', async (t) => {
 t.test('the header', async (t) => {
   const header = decodeHeader(store.object(headerKey), 'fixture');
   t.same(header, expected.header);
-  t.same(encodeHeader(header, secrets), store.object(headerKey), 'is written the same again');
+  sameBytes(t, encodeHeader(header, secrets), store.object(headerKey), 'is written the same again');
 });
 
 t.test('the records: names, log, branches', async (t) => {
@@ -98,7 +99,7 @@ t.test('the records: names, log, branches', async (t) => {
     const payload = records.open(object, key);
     t.equal(text(payload), JSON.stringify(expected.records[key]), key);
     t.equal(text(encodeAgain(payload, key)), text(payload), 'its payload is written the same again');
-    t.same(records.seal(payload, key, 'test'), object, 'and so is the record');
+    sameBytes(t, records.seal(payload, key, 'test'), object, 'and so is the record');
   }
 });
 
@@ -130,9 +131,14 @@ t.test('the packs', async (t) => {
       index.map(({ kind, reference }) => ({ kind, ...reference })),
       inThisPack.map(({ plaintextBytes: _, plaintextSha256: __, ...blob }) => blob),
     );
-    t.same(encodePackHeader(packId), object.subarray(0, packHeaderBytes));
+    sameBytes(t, encodePackHeader(packId), object.subarray(0, packHeaderBytes));
     const ending = encodePackEnding(sealer, packId, index);
-    t.same(ending, object.subarray(object.length - ending.length), 'the index is written the same again');
+    sameBytes(
+      t,
+      ending,
+      object.subarray(object.length - ending.length),
+      'the index is written the same again',
+    );
     for (const { kind, plaintextBytes, plaintextSha256, ...reference } of inThisPack) {
       const { offsetBytes, sealedBytes, counter, id } = reference;
       const sealed = object.subarray(offsetBytes, offsetBytes + sealedBytes);
@@ -141,11 +147,12 @@ t.test('the packs', async (t) => {
       t.equal(createHash('sha256').update(plaintext).digest('hex'), plaintextSha256);
       t.equal(sealer.identify(plaintext), id);
       // Other versions of zstd may compress differently.
-      if (sealedBytes > plaintextBytes) t.same(sealer.seal(plaintext, kind, packId, counter, id), sealed);
+      if (sealedBytes > plaintextBytes)
+        sameBytes(t, sealer.seal(plaintext, kind, packId, counter, id), sealed);
       if (kind === 'map-node') {
         const node = MapNode.decode(plaintext, 'fixture');
         const entries = Array.from({ length: 512 }, (_, position) => node.entry(position));
-        t.same(encodeMapNode(entries), plaintext, 'the map node is written the same again');
+        sameBytes(t, encodeMapNode(entries), plaintext, 'the map node is written the same again');
         t.equal(entries.filter((entry) => entry !== 'zero').length, 2);
       }
     }
@@ -166,7 +173,8 @@ t.test('the version as a whole', async (t) => {
   t.match(await history.branches(), [{ name: 'lab-v2-20240102T030405678Z' }]);
   const plaintext = await repository.blobs.readBlob(head.latest!.manifest, 'manifest');
   t.equal(text(plaintext), JSON.stringify(expected.manifest));
-  t.same(
+  sameBytes(
+    t,
     encodeManifest(decodeManifest(plaintext, 'fixture')),
     plaintext,
     'the manifest is written the same again',
