@@ -107,7 +107,7 @@ const fileName = v.pipe(
 
 const memorySize = v.pipe(
   text,
-  v.transform((size) => parseByteSize(size)),
+  v.transform((size) => parseByteSize(size) ?? Number.NaN),
   v.number('must be a size such as "256M" or "4G"'),
   v.check((bytes) => bytes > 0 && bytes % 2 ** 20 === 0, 'must be a whole number of mebibytes'),
 );

@@ -33,7 +33,7 @@ export async function saveGuest(request: SaveRequest): Promise<void> {
   const { running } = await queryStatus(client, signal);
   let receiver: StateReceiver | undefined;
   try {
-    receiver = await StateReceiver.listen(request.paths.stateSocket, request.statePath);
+    receiver = await StateReceiver.listen(request.paths.stateSocket, request.statePath, signal);
     if (running) await client.execute('stop', {}, { signal });
     await transfer(request, receiver);
     await receiver.keep();

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { Cancelled, systemErrorCode } from '../../base/index.js';
 import { GuestCrashed, GuestNotRunning, GuestRunning } from '../errors.js';
 import type { QemuConfig } from '../vm-config.js';
-import { stepDeadline } from './deadline.js';
+import { abortError, stepDeadline } from './deadline.js';
 import {
   MonitorBusy,
   MonitorClosed,
@@ -54,7 +54,6 @@ export class QemuHypervisor implements Hypervisor {
       await this.#run(context, 'resume', async (client, signal) => {
         await prepareMigration(client, signal);
         const outcome = migrationOutcome(client, signal);
-        outcome.catch(() => undefined);
         await client.execute('migrate-incoming', { uri: `unix:${stateSocket}` }, { signal });
         await state.sendTo(stateSocket, signal);
         if ((await outcome) !== 'completed') throw new Error('QEMU did not accept the saved state');
@@ -133,7 +132,10 @@ export class QemuHypervisor implements Hypervisor {
       } finally {
         await client[Symbol.asyncDispose]();
       }
-    } catch (error) {
+    } catch (cause) {
+      // What an abort breaks fails in many ways, and the abort is the reason; but it cannot mend a guest that had run.
+      const aborted = signal.aborted && !(cause instanceof GuestCrashed);
+      const error = aborted ? abortError(signal, `The ${step} of "${context.vmName}"`) : cause;
       await qemu.kill(this.#config.timeoutSeconds.kill);
       if ([Cancelled, GuestCrashed, GuestRunning].some((type) => error instanceof type)) throw error;
       throw await runFailure(step, context, error);

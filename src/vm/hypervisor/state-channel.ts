@@ -1,8 +1,8 @@
 import { open, rename, rm, type FileHandle } from 'node:fs/promises';
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
+import { addAbortSignal } from 'node:stream';
 import { limits } from '../../base/index.js';
-import { abortError } from './deadline.js';
 import { retryWhileAbsent } from './retry.js';
 
 /**
@@ -20,26 +20,26 @@ export class StateReceiver implements AsyncDisposable {
   #socket: Socket | undefined;
   #failure: unknown;
 
-  private constructor(server: Server, path: string, file: FileHandle) {
+  private constructor(server: Server, path: string, file: FileHandle, signal: AbortSignal) {
     this.#server = server;
     this.#path = path;
     this.#file = file;
-    this.received = this.#receive();
+    this.received = this.#receive(signal);
     // Whoever saves looks at it last, after QEMU's own report.
     this.received.catch(() => undefined);
   }
 
-  /** Listens on `socketPath`; rejects when the file cannot be created. */
-  static async listen(socketPath: string, path: string): Promise<StateReceiver> {
+  /** Listens on `socketPath` until the signal fires; rejects when the file cannot be created. */
+  static async listen(socketPath: string, path: string, signal: AbortSignal): Promise<StateReceiver> {
     const file = await open(temporaryName(path), 'w', 0o600);
     try {
       await rm(socketPath, { force: true });
       const server = createServer();
       await new Promise<void>((resolve, reject) => {
         server.once('error', reject);
-        server.listen(socketPath, resolve);
+        server.listen({ path: socketPath, signal }, resolve);
       });
-      return new StateReceiver(server, path, file);
+      return new StateReceiver(server, path, file, signal);
     } catch (error) {
       await file.close();
       await rm(temporaryName(path), { force: true });
@@ -67,9 +67,9 @@ export class StateReceiver implements AsyncDisposable {
     await rm(temporaryName(this.#path), { force: true });
   }
 
-  async #receive(): Promise<void> {
+  async #receive(signal: AbortSignal): Promise<void> {
     try {
-      const socket = await this.#accept();
+      const socket = addAbortSignal(signal, await this.#accept());
       this.#socket = socket;
       // Leaving the loop by an error destroys the socket, which QEMU sees as a failed migration.
       for await (const bytes of socket as AsyncIterable<Buffer>)
@@ -120,11 +120,9 @@ export class StateSender implements AsyncDisposable {
     return new StateSender(file, (await file.stat()).size);
   }
 
-  /** Sends everything to the socket on which QEMU listens. Resolves when QEMU has taken it. */
+  /** Sends everything to the socket on which QEMU listens. Resolves when it is on its way. */
   async sendTo(socketPath: string, signal: AbortSignal): Promise<void> {
-    const socket = await retryWhileAbsent(() => connect(socketPath), signal);
-    const abort = (): void => void socket.destroy(abortError(signal, 'Loading the saved state'));
-    signal.addEventListener('abort', abort, { once: true });
+    const socket = addAbortSignal(signal, await retryWhileAbsent(() => connect(socketPath), signal));
     try {
       for (let piece = this.#pieces.shift(); piece !== undefined; piece = this.#pieces.shift()) {
         this.#readOn();
@@ -135,7 +133,6 @@ export class StateSender implements AsyncDisposable {
         socket.end(resolve);
       });
     } finally {
-      signal.removeEventListener('abort', abort);
       socket.destroy();
     }
   }
