@@ -1,7 +1,7 @@
 import { normalize } from 'node:path';
 import { InvalidInput, limits, parseByteSize } from '../base/index.js';
 import type { EngineName } from '../fuse/index.js';
-import { checkVmName, isChunkSize, type VersionNumber } from '../repo/index.js';
+import { checkVmName, isChunkSize } from '../repo/index.js';
 
 /** Half-open range of bytes. */
 export interface ByteSpan {
@@ -20,15 +20,6 @@ export function parseEngine(text: string): EngineName {
   throw new InvalidInput(`There is no engine named ${text}.`, {
     remedy: `Engines are: ${engineNames.join(', ')}.`,
   });
-}
-
-/** `7` or `v7`. */
-export function parseVersion(text: string): VersionNumber {
-  const number = Number(/^v?([1-9]\d{0,14})$/.exec(text)?.[1] ?? Number.NaN);
-  if (Number.isNaN(number)) {
-    throw new InvalidInput(`${text} is not a version number.`, { remedy: 'Versions count from 1.' });
-  }
-  return number as VersionNumber;
 }
 
 /** A power of two within the format's limits, as `128K`. */

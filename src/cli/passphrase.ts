@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { createInterface } from 'node:readline/promises';
+import { createInterface } from 'node:readline';
 import { Writable } from 'node:stream';
 import { Cancelled, InvalidInput } from '../base/index.js';
 
@@ -33,26 +33,29 @@ async function findPassphrase({ passphraseFile, confirm, signal }: PassphraseOpt
   return passphrase;
 }
 
-/** Asks on the terminal; the question goes to stderr. */
+/** Asks on the terminal; the question goes to stderr. Ctrl-C and end of input cancel. */
 export async function ask(
   question: string,
   options: { readonly echo: boolean; readonly signal: AbortSignal },
 ): Promise<string> {
-  process.stderr.write(question);
   const silent = new Writable({ write: (_chunk, _encoding, done) => done() });
   const lines = createInterface({
     input: process.stdin,
     output: options.echo ? process.stderr : silent,
-    terminal: process.stdin.isTTY,
+    terminal: true,
   });
-  const closed = new AbortController();
-  lines.once('SIGINT', () => closed.abort());
-  lines.once('close', () => closed.abort());
+  // After the interface has taken the terminal: what is typed from now on is not echoed.
+  if (!options.echo) process.stderr.write(question);
+  const cancel = (): void => lines.close();
+  options.signal.addEventListener('abort', cancel, { once: true });
   try {
-    return await lines.question('', { signal: AbortSignal.any([options.signal, closed.signal]) });
-  } catch {
-    throw new Cancelled('The question');
+    return await new Promise<string>((resolve, reject) => {
+      lines.once('SIGINT', cancel);
+      lines.once('close', () => reject(new Cancelled('The question')));
+      lines.question(options.echo ? question : '', resolve);
+    });
   } finally {
+    options.signal.removeEventListener('abort', cancel);
     lines.close();
     if (!options.echo) process.stderr.write('\n');
   }
