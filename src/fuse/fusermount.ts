@@ -5,6 +5,9 @@ import { describeMountUsers } from './mount-users.js';
 /** FUSE 3 installs the first name, FUSE 2 the second. */
 const programs = ['fusermount3', 'fusermount'] as const;
 
+/** What it says of a path that is no mount: of one not in the table, and of one that the kernel does not know. */
+const notMounted = /not found in|Invalid argument/;
+
 /** Pushing out dirty pages before a lazy unmount may wait for a slow disk, not for ever. */
 const syncTimeoutMilliseconds = 60_000;
 
@@ -35,7 +38,7 @@ export async function detach(mountPath: string, options: { readonly lazy: boolea
     const { failure, stderr } = await run(program, [options.lazy ? '-uz' : '-u', mountPath]);
     if (failure === undefined) return;
     if (failure.code === 'ENOENT') continue;
-    if (stderr.includes('not found in') || stderr.includes('not mounted')) return;
+    if (notMounted.test(stderr)) return;
     if (stderr.includes('Device or resource busy')) {
       throw new MountBusy(
         mountPath,

@@ -53,6 +53,10 @@ export const mountFuseNative: MountEngine = async (fileSystem, options) => {
   return new FuseNativeEngine(addon, requests, memory, options.mountPath, await findMount(options.mountPath));
 };
 
+/**
+ * Left out on purpose is auto_unmount: after a crash, programs would go on in the empty directory below the mount, and
+ * what they write there would be lost. A dead mount answers ENOTCONN until the next start clears it.
+ */
 function mountOptions({ sourceName, allowOther }: EngineOptions): readonly string[] {
   if (!/^[A-Za-z0-9._:-]{1,255}$/.test(sourceName)) {
     throw new InvalidInput(`${JSON.stringify(sourceName)} cannot name a mount.`);

@@ -25,7 +25,8 @@ export interface Place {
  * libfuse never unlinks a file that is open: it renames it to a hidden name, goes on to use that name for the open
  * file, and unlinks it after the last close. The file system knows better how to keep an unlinked file alive, so the
  * name is really removed at once and the hidden name exists only in this table: nobody sees it, and no crash leaves
- * it behind.
+ * it behind. A rename over an open file comes as two requests, this one and then the rename: programs see one step,
+ * but a crash between them leaves the new file under its old name and the old one gone.
  */
 export class Names {
   readonly #fileSystem: FileSystem;
