@@ -72,7 +72,7 @@ class PiscinaCodecPool implements CodecPool {
     const result = await this.#run('background', () => {
       const { plaintext } = job;
       const coversBuffer = plaintext.byteLength === plaintext.buffer.byteLength;
-      const sendable = coversBuffer || isShared(plaintext) ? plaintext : Uint8Array.from(plaintext);
+      const sendable = coversBuffer || isShared(plaintext) ? plaintext : new Uint8Array(plaintext);
       return { job: { ...job, work: 'seal', plaintext: sendable }, bytes: sendable };
     });
     if (result.outcome === 'opened' || result.outcome === 'damaged') {
@@ -89,7 +89,7 @@ class PiscinaCodecPool implements CodecPool {
   ): Promise<Uint8Array> {
     if (worksInPlace(kind, sealed)) return this.#sealer().open(sealed, reference, kind);
     const result = await this.#run(options.priority ?? 'demand', () => {
-      const sendable = isShared(sealed) ? sealed : Uint8Array.from(sealed);
+      const sendable = isShared(sealed) ? sealed : new Uint8Array(sealed);
       return { job: { work: 'open', sealed: sendable, reference, kind }, bytes: sendable };
     });
     if (result.outcome === 'damaged') throw new DamagedObject(result.key, result.what);
