@@ -64,6 +64,7 @@ const exitCodeOfError: Readonly<Record<string, ExitCode>> = {
   SUSPEND_UNFINISHED: exitCodes.conflict,
   UNPUBLISHED_CHANGES: exitCodes.conflict,
   FILE_EXISTS: exitCodes.conflict,
+  TARGET_NOT_EMPTY: exitCodes.conflict,
   KEY_CONFLICT: exitCodes.conflict,
 
   DAMAGED_OBJECT: exitCodes.damaged,
@@ -93,6 +94,7 @@ const exitCodeOfError: Readonly<Record<string, ExitCode>> = {
   HYPERVISOR_COMMAND_FAILED: exitCodes.hypervisor,
   HYPERVISOR_MISSING: exitCodes.hypervisor,
   HYPERVISOR_STUCK: exitCodes.hypervisor,
+  MONITOR_BUSY: exitCodes.hypervisor,
   MONITOR_CLOSED: exitCodes.hypervisor,
   MONITOR_REFUSED: exitCodes.hypervisor,
   RESUME_FAILED: exitCodes.hypervisor,
@@ -104,6 +106,7 @@ const exitCodeOfError: Readonly<Record<string, ExitCode>> = {
   DAEMON_DIED: exitCodes.unexpected,
   ENGINE_UNAVAILABLE: exitCodes.unexpected,
   FILE_SYSTEM: exitCodes.unexpected,
+  EXPORT_FAILED: exitCodes.unexpected,
   MOUNT_FAILED: exitCodes.unexpected,
   UNMOUNT_FAILED: exitCodes.unexpected,
 

@@ -23,12 +23,7 @@ t.test('sizes read with and without units', async (t) => {
 });
 
 t.test('a whole number of bytes reads as itself', async () => {
-  fc.assert(
-    fc.property(fc.maxSafeNat(), (bytes) => {
-      t.equal(parseByteSize(String(bytes)), bytes);
-    }),
-    { numRuns: 50 },
-  );
+  fc.assert(fc.property(fc.maxSafeNat(), (bytes) => parseByteSize(String(bytes)) === bytes));
 });
 
 t.test('ranges are half-open', async (t) => {
