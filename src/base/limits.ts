@@ -70,8 +70,8 @@ export const limits = {
   /** Names or branches that are read from the store at once while listing them. */
   recordReadsInFlight: 8,
 
-  /** Inodes in one VM directory: the manifest is held in memory. */
-  manifestInodesMax: 200_000,
+  /** Inodes in one VM directory: the manifest is held in memory, about 0.4 KiB each as text and 2 KiB while it is decoded. */
+  manifestInodesMax: 100_000,
 
   /** Longest file name, as in Linux. */
   fileNameBytesMax: 255,

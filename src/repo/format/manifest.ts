@@ -1,5 +1,5 @@
 import * as v from 'valibot';
-import { limits } from '../../base/index.js';
+import { LimitExceeded, limits } from '../../base/index.js';
 import { DamagedObject } from '../errors.js';
 import type { FileMap, InodeMetadata, Manifest, ManifestInode, MapEntry } from '../types.js';
 import { blobReference, count, encodePayload, encodeReference, parsePayload, text } from './schemas.js';
@@ -94,10 +94,19 @@ export function mapHeight(sizeBytes: number, chunkBytes: number): number {
   return height;
 }
 
-/** Inodes are written in ascending order of their numbers, names in the order of the maps. */
+/**
+ * Inodes are written in ascending order of their numbers, names in the order of the maps. `LimitExceeded` when names
+ * and extended attributes are so long that the manifest would not fit into a blob.
+ */
 export function encodeManifest(manifest: Manifest): Uint8Array {
   const inodes = [...manifest.inodes.values()].sort((one, other) => one.number - other.number);
-  return encodePayload({ inodes: inodes.map(encodeInode) });
+  const encoded = encodePayload({ inodes: inodes.map(encodeInode) });
+  if (encoded.length > limits.blobBytesMax) {
+    throw new LimitExceeded(
+      `The names and attributes in the VM directory take ${encoded.length} bytes; ${limits.blobBytesMax} is the most.`,
+    );
+  }
+  return encoded;
 }
 
 /** `objectKey` names the object in errors (`DamagedObject`). */

@@ -177,3 +177,16 @@ t.test('the height of a map is the smallest that covers the file', async (t) => 
   t.equal(mapHeight(512 * chunk + 1, chunk), 2);
   t.equal(mapHeight(2 ** 40, chunk), 3);
 });
+
+t.test('a manifest that fits into no blob is a limit, not a crash', async (t) => {
+  const [metadata] = fc.sample(anyMetadata, { numRuns: 1, seed: 1 });
+  const extendedAttributes = new Map([['user.huge', Buffer.alloc(51 * 2 ** 20)]]);
+  const root = {
+    ...metadata!,
+    extendedAttributes,
+    number: 1,
+    kind: 'directory' as const,
+    entries: new Map(),
+  };
+  t.throws(() => encodeManifest({ inodes: new Map([[1, root]]) }), { code: 'LIMIT_EXCEEDED' });
+});
