@@ -173,7 +173,8 @@ export class FileContent {
     const headEnd = Math.min(wholeFirst * pageBytes, endBytes);
     const tailStart = Math.max(wholeEnd * pageBytes, headEnd);
     const head = offsetBytes < headEnd && this.#storeZerosInPage(offsetBytes, headEnd, edges.head);
-    const tail = tailStart < endBytes && this.#storeZerosInPage(tailStart, endBytes, edges.tail);
+    const tailEdge = tailStart === offsetBytes ? edges.head : edges.tail;
+    const tail = tailStart < endBytes && this.#storeZerosInPage(tailStart, endBytes, tailEdge);
     const markEnd = Math.min(wholeEnd, Math.ceil(this.baseLimitBytes / pageBytes));
     const zeroEnd = Math.max(markEnd, Math.min(wholeEnd, this.pages.end));
     if (wholeFirst < zeroEnd) {

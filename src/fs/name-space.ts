@@ -125,11 +125,11 @@ export class NameSpace {
     if (target !== undefined && mode === 'noReplace') {
       throw new FileSystemError('EEXIST', `${newName} exists.`);
     }
-    checkNotInside(to, moved);
-    if (mode === 'exchange') {
-      if (target === undefined) throw new FileSystemError('ENOENT', `There is no ${newName}.`);
-      checkNotInside(from, target);
+    if (target === undefined && mode === 'exchange') {
+      throw new FileSystemError('ENOENT', `There is no ${newName}.`);
     }
+    checkNotInside(to, moved);
+    if (target !== undefined && mode === 'exchange') checkNotInside(from, target);
     if (moved === target) return undefined;
     if (target !== undefined && mode === 'replace') checkReplaceable(moved, target, newName);
     if (moved.kind === 'directory' && to !== from && target?.kind !== 'directory') checkLinkCount(to);

@@ -1,6 +1,5 @@
 import { closeSync, existsSync, fsyncSync, mkdirSync, openSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { limits } from '../base/index.js';
 import type { BaseFile } from '../fetch/index.js';
 import type { FileMap, Manifest } from '../repo/index.js';
 import { DataFiles } from './data-file.js';
@@ -23,6 +22,8 @@ export interface OverlayOptions {
   readonly firstInodeNumber: number;
   /** What `bootId` of `system/` says. Where it says nothing, only what was flushed survives a crash. */
   readonly bootId: string | undefined;
+  /** How far the journal may grow before it is written anew. */
+  readonly journalGrowthBytes: number;
   /** Told of failures that no caller waits for. */
   readonly onError: (error: unknown) => void;
 }
@@ -234,7 +235,8 @@ export class Overlay {
     this.#journal.append(record);
     this.#sequence += 1;
     const grownBytes = this.#journal.lengthBytes - this.#begunBytes;
-    if (grownBytes > limits.overlayJournalBytes && !this.#compacting) this.#compact();
+    if (grownBytes <= this.#options.journalGrowthBytes) return;
+    if (!this.#compacting && this.#closing === undefined) this.#compact();
   }
 
   /** The data is stored: now the journal, then the table, may say so. */

@@ -48,6 +48,8 @@ export interface OpenOverlayOptions {
   readonly onError?: (error: unknown) => void;
   /** For tests: what `bootId` of `system/` says. */
   readonly bootId?: string | undefined;
+  /** For tests: how far the journal may grow before it is written anew. */
+  readonly journalGrowthBytes?: number;
 }
 
 /**
@@ -59,6 +61,7 @@ export async function openOverlay(options: OpenOverlayOptions): Promise<VmFileSy
   const overlay = await Overlay.open({
     ...options,
     firstInodeNumber: options.firstInodeNumber ?? rootInode + 1,
+    journalGrowthBytes: options.journalGrowthBytes ?? limits.overlayJournalBytes,
     bootId: 'bootId' in options ? options.bootId : bootId(),
     onError,
   });
@@ -242,9 +245,11 @@ export class VmFileSystem implements FileSystem, AsyncDisposable {
     return this.#change(() => {
       const file = this.#access.writableFile(handle);
       file.content.data.reserve(offsetBytes, lengthBytes);
+      const patch = attributePatch(file, { modifyTimeNs: 'now' }, this.#now());
       const endBytes = offsetBytes + lengthBytes;
-      if (mode === 'allocateKeepSize' || endBytes <= file.content.sizeBytes) return;
-      this.#resize(file, endBytes, attributePatch(file, { sizeBytes: endBytes }, this.#now()));
+      const grows = mode === 'allocate' && endBytes > file.content.sizeBytes;
+      if (grows) this.#resize(file, endBytes, patch);
+      else this.#overlay.commit({ type: 'change', attributes: [patch] });
     });
   }
 

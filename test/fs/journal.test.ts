@@ -1,7 +1,9 @@
+import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
+import { FileSystemError } from '../../src/fs/index.js';
 import { Journal } from '../../src/fs/journal.js';
 import { temporaryDirectory } from './support/open-file-system.js';
 
@@ -17,7 +19,7 @@ t.test('what was appended is read back, also after resuming', async (t) => {
   resumed.append('vier');
   await resumed.close();
   t.same((await Journal.read(path)).records, ['one', 'zwei', 'drei\u{1f600}', 'vier']);
-  t.throws(() => resumed.append('closed'), { errno: 'EIO' });
+  t.throws(() => resumed.append('closed'), FileSystemError);
 });
 
 t.test('a journal that was cut or torn anywhere is a prefix of what was appended', async (t) => {
@@ -39,13 +41,14 @@ t.test('a journal that was cut or torn anywhere is a prefix of what was appended
       if (how === 'flip') bytes.writeUInt8(bytes.readUInt8(at) ^ 1, at);
       writeFileSync(torn, bytes);
       const found = await Journal.read(torn);
-      t.same(found.records, records.slice(0, found.records.length));
-      t.ok(found.lengthBytes <= at);
-      if (how === 'flip') t.equal(found.hasGap, found.records.length < records.length - 1);
-      else t.notOk(found.hasGap);
+      assert.deepEqual(found.records, records.slice(0, found.records.length));
+      assert.ok(found.lengthBytes <= at);
+      if (how === 'flip') assert.equal(found.hasGap, found.records.length < records.length - 1);
+      else assert.equal(found.hasGap, false);
     }),
     { numRuns: 200 },
   );
+  t.pass('at every place');
 });
 
 t.test('replacing keeps what is appended meanwhile', async (t) => {

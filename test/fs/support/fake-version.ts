@@ -63,6 +63,7 @@ export class FakeVersion {
         fill(offsetBytes, into);
       },
       residency: () => Promise.resolve({ chunks: 0, localChunks: 0 }),
+      warm: () => Promise.reject(new Error('a file system does not warm')),
     };
   };
 }
@@ -72,8 +73,8 @@ export type TreeNode =
   | { readonly directory: Readonly<Record<string, TreeNode>> }
   | { readonly symlink: string };
 
-/** The manifest of a directory tree; all inodes belong to user 1000 and were last changed at time 1. */
-export function manifestOf(tree: Readonly<Record<string, TreeNode>>): Manifest {
+/** The manifest of a directory tree; all inodes belong to user 1000. */
+export function manifestOf(tree: Readonly<Record<string, TreeNode>>, timeNs = 1n): Manifest {
   const inodes = new Map<number, ManifestInode>();
   let next = 1;
   const add = (node: TreeNode): number => {
@@ -83,9 +84,9 @@ export function manifestOf(tree: Readonly<Record<string, TreeNode>>): Manifest {
       permissions: 'directory' in node ? 0o755 : 0o644,
       uid: 1000,
       gid: 1000,
-      accessTimeNs: 1n,
-      modifyTimeNs: 1n,
-      changeTimeNs: 1n,
+      accessTimeNs: timeNs,
+      modifyTimeNs: timeNs,
+      changeTimeNs: timeNs,
       extendedAttributes: new Map<string, Uint8Array>(),
     };
     if ('file' in node) inodes.set(number, { ...metadata, kind: 'file', content: node.file });
