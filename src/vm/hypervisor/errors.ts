@@ -59,7 +59,7 @@ export class MonitorRefused extends IsrError {
   override readonly code = 'MONITOR_REFUSED';
 }
 
-/** The QMP connection ended, or what came over it is not QMP. */
+/** The QMP connection ended, or is about to, or what came over it is not QMP. */
 export class MonitorClosed extends IsrError {
   override readonly code = 'MONITOR_CLOSED';
 }

@@ -25,6 +25,9 @@ import { isNobodyListening, retryWhileAbsent } from './retry.js';
 import { StateSender } from './state-channel.js';
 import type { GuestState, Hypervisor, HypervisorContext } from './types.js';
 
+/** How long a QEMU that broke off may take to write into its log why. */
+const lastWordsMs = 1000;
+
 /**
  * Unmodified QEMU over QMP. The guest's memory is a file of the VM's directory that QEMU maps; the saved state holds the
  * devices only, and memory is read as the guest touches it (QEMU's migration capability `x-ignore-shared`).
@@ -56,7 +59,7 @@ export class QemuHypervisor implements Hypervisor {
         const outcome = migrationOutcome(client, signal);
         await client.execute('migrate-incoming', { uri: `unix:${stateSocket}` }, { signal });
         await state.sendTo(stateSocket, signal);
-        if ((await outcome) !== 'completed') throw new Error('QEMU did not accept the saved state');
+        if ((await outcome) !== 'completed') throw new MonitorClosed('QEMU refused the saved state.');
         await this.#continueSession(client, context, signal);
       });
     } finally {
@@ -136,6 +139,7 @@ export class QemuHypervisor implements Hypervisor {
       // What an abort breaks fails in many ways, and the abort is the reason; but it cannot mend a guest that had run.
       const aborted = signal.aborted && !(cause instanceof GuestCrashed);
       const error = aborted ? abortError(signal, `The ${step} of "${context.vmName}"`) : cause;
+      if (error instanceof MonitorClosed) await qemu.ended(AbortSignal.timeout(lastWordsMs));
       await qemu.kill(this.#config.timeoutSeconds.kill);
       if ([Cancelled, GuestCrashed, GuestRunning].some((type) => error instanceof type)) throw error;
       throw await runFailure(step, context, error);
@@ -237,10 +241,8 @@ async function runFailure(
   const { log } = runPaths(context.runDirectory);
   const lines = await logTail(log);
   const message = cause instanceof Error ? cause.message : String(cause);
-  // Where QEMU went away, its last words say why.
-  const wentAway =
-    cause instanceof MonitorClosed || ['EPIPE', 'ECONNRESET'].includes(systemErrorCode(cause) ?? '');
-  const reason = (wentAway ? lines.at(-1) : undefined) ?? message;
+  // Where QEMU broke off, its last words say why.
+  const reason = (cause instanceof MonitorClosed ? lines.at(-1) : undefined) ?? message;
   const options = { facts: { vmName: context.vmName, log: lines.join('\n') }, cause };
   const sentence = `${reason.replace(/\.$/, '')}.`;
   if (step === 'start') {

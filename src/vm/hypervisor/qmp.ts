@@ -108,11 +108,6 @@ export class QmpClient implements AsyncDisposable {
     return event as Promise<QmpEvent>;
   }
 
-  /** Resolves when the connection has ended, whoever ended it. */
-  get closed(): Promise<void> {
-    return this.#closed;
-  }
-
   async [Symbol.asyncDispose](): Promise<void> {
     this.#end('the connection to QEMU was closed');
     await this.#closed;

@@ -3,6 +3,7 @@ import { createConnection, createServer, type Server, type Socket } from 'node:n
 import { dirname } from 'node:path';
 import { addAbortSignal } from 'node:stream';
 import { limits } from '../../base/index.js';
+import { MonitorClosed } from './errors.js';
 import { retryWhileAbsent } from './retry.js';
 
 /**
@@ -120,7 +121,10 @@ export class StateSender implements AsyncDisposable {
     return new StateSender(file, (await file.stat()).size);
   }
 
-  /** Sends everything to the socket on which QEMU listens. Resolves when it is on its way. */
+  /**
+   * Sends everything to the socket on which QEMU listens. Resolves when it is on its way; `MonitorClosed` when QEMU stops
+   * reading, the system's error when the file cannot be read.
+   */
   async sendTo(socketPath: string, signal: AbortSignal): Promise<void> {
     const socket = addAbortSignal(signal, await retryWhileAbsent(() => connect(socketPath), signal));
     try {
@@ -128,10 +132,8 @@ export class StateSender implements AsyncDisposable {
         this.#readOn();
         await writeToSocket(socket, await piece);
       }
-      await new Promise<void>((resolve, reject) => {
-        socket.once('error', reject);
-        socket.end(resolve);
-      });
+      // Called at the end or at a failure; what QEMU makes of it, it says over QMP.
+      await new Promise<void>((resolve) => socket.end(() => resolve()));
     } finally {
       socket.destroy();
     }
@@ -178,7 +180,8 @@ async function writeAll(file: FileHandle, bytes: Buffer): Promise<void> {
 function writeToSocket(socket: Socket, bytes: Buffer): Promise<void> {
   return new Promise((resolve, reject) => {
     socket.write(bytes, (error) => {
-      if (error instanceof Error) reject(error);
+      if (error instanceof Error)
+        reject(new MonitorClosed('QEMU stopped reading the saved state.', { cause: error }));
       else resolve();
     });
   });
