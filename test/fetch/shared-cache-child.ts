@@ -16,6 +16,7 @@ let hits = 0;
 let damaged = 0;
 
 for (let step = 0; step < Number(stepsText); step += 1) {
+  if (step === 20) process.stdout.write('working\n');
   const blob = blobs[Math.floor(random() * blobs.length)];
   if (blob === undefined) throw new Error('no blob');
   const { reference, kind, sealed, plaintext } = blob;
@@ -33,7 +34,6 @@ for (let step = 0; step < Number(stepsText); step += 1) {
     damaged += 1;
     await cache.discardDamaged(reference, kind);
   }
-  if (step === 20) process.stdout.write('working\n');
 }
 await cache.settled();
 const { diskErrors, lastDiskError } = cache.status();
