@@ -44,6 +44,7 @@ export class MountedVm {
   readonly #startedAt = new Date();
   readonly #repository: string;
   readonly #resources: ResourceStack;
+  #server: ControlServer | undefined;
   #unmounting: Promise<UnmountResult> | undefined;
   readonly #end: () => void;
 
@@ -162,17 +163,24 @@ export class MountedVm {
       return await this.#session.close();
     } finally {
       await this.#resources[Symbol.asyncDispose]();
-      this.#end();
+      void this.#stopAnswering();
     }
+  }
+
+  /** Not waited for by whoever unmounts: the request for it may have come over this very server. */
+  async #stopAnswering(): Promise<void> {
+    await this.#server?.[Symbol.asyncDispose]();
+    this.#end();
   }
 
   async #announce(): Promise<void> {
     await writeRecord(this.#paths, this.mountPath);
     this.#resources.defer(() => removeRecord(this.#paths));
-    this.#resources.use(await ControlServer.listen(this.#paths.controlSocket, this.#handlers()));
+    this.#server = await ControlServer.listen(this.#paths.controlSocket, this.#handlers());
     void this.#engine.unmounted.then((reason) => {
       debug('unmounted from outside: %s', reason);
-      this.#unmounting ??= this.#finish();
+      // After `umount -l` the engine still serves programs that have files open.
+      this.#unmounting ??= this.#engine.unmount({ lazy: true }).then(() => this.#finish());
     });
   }
 

@@ -138,11 +138,11 @@ export class VmSession implements AsyncDisposable {
       storedBytes: published.outcome === 'unchanged' ? 0 : published.storedBytes,
       seconds: (performance.now() - startedMs) / 1000,
     });
-    await this.fileSystem.freeze();
+    this.fileSystem.freeze();
     try {
       const published = await this.#publishFrozen(this.#origin.commit, options);
       if (published.outcome === 'published') await this.#adopt(published);
-      if (options.releaseLease) await this.#giveLeaseBack(published);
+      if (options.releaseLease) this.#lease = undefined;
       return summarize(published);
     } finally {
       this.fileSystem.thaw();
@@ -200,9 +200,9 @@ export class VmSession implements AsyncDisposable {
       repository: this.repository,
       vmName: this.vmName,
       mountPath: parent.mountPath,
-      source: this.fileSystem.publishSource(),
+      source: this.fileSystem.publishSource(this.repository.header.chunkBytes),
       parent: parent.version,
-      lease: this.#lease,
+      lease: this.#lease ?? 'lost',
       releaseLease: options.releaseLease,
       host: this.#parts.request.home.identity,
       reader: this.fetcher,
@@ -220,12 +220,6 @@ export class VmSession implements AsyncDisposable {
     await rememberSeen(this.#parts.paths, this.#parts.history);
   }
 
-  async #giveLeaseBack(published: Published): Promise<void> {
-    // A commit gives the lease back by itself; without one the log needs an entry of its own.
-    if (published.outcome === 'unchanged' && this.#lease !== undefined) await this.#releaseLease(this.#lease);
-    else this.#lease = undefined;
-  }
-
   /** A lease that cannot be given back now is only a nuisance to others (`isr lease break`): never a reason to fail. */
   async #releaseLease(lease: HeldLease): Promise<void> {
     this.#lease = undefined;
@@ -240,7 +234,9 @@ export class VmSession implements AsyncDisposable {
 
 async function openParts(request: SessionRequest, resources: ResourceStack): Promise<SessionParts> {
   const { home, vmName } = request;
-  const repository = resources.use(await openRepository(home, request.repositoryUrl));
+  const repository = await openRepository(home, request.repositoryUrl);
+  resources.use(repository.store);
+  resources.use(repository);
   const history = repository.history(vmName);
   const paths = await home.makeVmPaths(repository.header.repositoryId, vmName);
   resources.defer(lockVm(paths, vmName));
@@ -279,7 +275,7 @@ async function openParts(request: SessionRequest, resources: ResourceStack): Pro
   return { request, paths, resources, repository, history, fetcher, fileSystem, origin, manifest, lease };
 }
 
-/** Opens the store, finds which repository it is, and opens it with this host's key. The repository owns the store. */
+/** Opens the store, finds which repository it is, and opens it with this host's key. The caller closes it, then its store. */
 export async function openRepository(home: HostHome, url: string): Promise<Repository> {
   const store = await openStore(url);
   try {

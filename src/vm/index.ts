@@ -7,6 +7,7 @@ export {
   SuspendNotPublished,
   SuspendUnfinished,
 } from './errors.js';
+export { openHypervisor, type Hypervisor, type HypervisorContext } from './hypervisor/index.js';
 export { readGuestRecord, type GuestRecord } from './guest-record.js';
 export { discardVm, publishVm, readLocalChanges, type LocalChanges } from './local-changes.js';
 export {
@@ -19,3 +20,4 @@ export {
   type SuspendResult,
 } from './sequences.js';
 export type { VmTarget } from './target.js';
+export { parseVmConfig, type VmConfig } from './vm-config.js';

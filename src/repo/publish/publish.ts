@@ -32,8 +32,8 @@ export interface PublishRequest {
   readonly source: PublishSource;
   /** The version that the source was made from; undefined for a VM's first. */
   readonly parent: VersionNumber | undefined;
-  /** Undefined: an import while nobody holds the lease. */
-  readonly lease: HeldLease | undefined;
+  /** Undefined: an import while nobody holds the lease. `lost`: known to be lost, so the work becomes a branch. */
+  readonly lease: HeldLease | 'lost' | undefined;
   /** Give the lease back in the same step that publishes. */
   readonly releaseLease?: boolean;
   readonly host: HostIdentity;
@@ -135,23 +135,17 @@ async function commit(
     parent,
   };
   const history = repository.history(vmName);
+  const saveBranch = async (reason: LeaseLost): Promise<Published> => {
+    return { outcome: 'branched', branch: await history.saveBranch(draft), reason, files, storedBytes };
+  };
+  if (lease === 'lost') return saveBranch(new LeaseLost(vmName, 'the lease was lost before'));
   try {
     const releaseLease = request.releaseLease === true;
-    return {
-      outcome: 'published',
-      commit: await history.appendCommit(draft, lease, { releaseLease }),
-      files,
-      storedBytes,
-    };
+    const commit = await history.appendCommit(draft, lease, { releaseLease });
+    return { outcome: 'published', commit, files, storedBytes };
   } catch (error) {
-    if (!(error instanceof LeaseLost)) throw error;
-    return {
-      outcome: 'branched',
-      branch: await history.saveBranch(draft),
-      reason: error,
-      files,
-      storedBytes,
-    };
+    if (error instanceof LeaseLost) return saveBranch(error);
+    throw error;
   }
 }
 
@@ -170,7 +164,8 @@ async function settleUnchanged(
   parent: Commit,
   manifest: Manifest,
 ): Promise<Published> {
-  if (lease !== undefined && releaseLease === true) await repository.history(vmName).releaseLease(lease);
+  const isHeld = lease !== undefined && lease !== 'lost';
+  if (isHeld && releaseLease === true) await repository.history(vmName).releaseLease(lease);
   return { outcome: 'unchanged', commit: parent, files: filesOf(manifest), storedBytes: 0 };
 }
 
