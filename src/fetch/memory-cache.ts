@@ -1,6 +1,9 @@
 import { LRUCache } from 'lru-cache';
 import type { BlobId } from '../repo/index.js';
 
+/** What a chunk may pin beyond itself, such as the frame that it was stored in. */
+const pinnedShareMax = 1 / 8;
+
 /** Verified plaintext of chunks, least recently used first out. Bounded by the bytes that it keeps from being freed. */
 export class MemoryCache {
   readonly #chunks: LRUCache<BlobId, Uint8Array>;
@@ -26,10 +29,11 @@ export class MemoryCache {
     return this.#chunks.get(id);
   }
 
-  /** A chunk larger than the limit is not kept. A view of a larger buffer is copied, so that it does not pin the rest. */
+  /** A chunk larger than the limit is not kept. A view of a much larger buffer is copied: it would pin the rest. */
   set(id: BlobId, chunk: Uint8Array): void {
     if (this.#chunks.has(id)) return;
-    this.#chunks.set(id, chunk.length === chunk.buffer.byteLength ? chunk : chunk.slice());
+    const isWasteful = chunk.buffer.byteLength > chunk.length * (1 + pinnedShareMax);
+    this.#chunks.set(id, isWasteful ? chunk.slice() : chunk);
   }
 
   clear(): void {

@@ -7,7 +7,7 @@ import {
   type BlobReference,
   type PackId,
 } from '../../src/repo/index.js';
-import type { Clock } from '../../src/base/index.js';
+import { Cancelled, type Clock } from '../../src/base/index.js';
 import type { ByteRange, ObjectInfo, ObjectKey, ObjectStore, RequestOptions } from '../../src/store/index.js';
 import { MemoryStore } from '../support/memory-store.js';
 
@@ -170,7 +170,7 @@ export class ScriptedStore implements ObjectStore {
         this.cancelled += 1;
         const position = this.#held.indexOf(go);
         if (position >= 0) this.#held.splice(position, 1);
-        reject(signal.reason as Error);
+        reject(new Cancelled('A request'));
       });
     });
   }
@@ -213,11 +213,12 @@ export class ManualClock implements Clock {
   }
 }
 
-/** Waits until something that takes only turns of the event loop has come about. */
+/** Waits until something that nobody tells of has come about. */
 export async function until(condition: () => boolean, what: string): Promise<void> {
-  for (let turn = 0; turn < 100_000; turn += 1) {
+  for (let turn = 0; turn < 20_000; turn += 1) {
     if (condition()) return;
-    await new Promise((resolve) => setImmediate(resolve));
+    if (turn < 1000) await new Promise((resolve) => setImmediate(resolve));
+    else await new Promise((resolve) => setTimeout(resolve, 1));
   }
   throw new Error(`never happened: ${what}`);
 }
