@@ -1,7 +1,6 @@
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { directorySource, publishVersion, Repository } from '../src/repo/index.js';
 import { openStore } from '../src/store/index.js';
 import { writeGuestMemory } from './guest-memory.js';
@@ -60,11 +59,13 @@ async function importInto(scratch: string, bytes: number): Promise<ImportResult>
   }
 }
 
-if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {
-  const result = await measureImport(Number(process.argv[2] ?? 1024) * mebibyte, process.argv[3]);
+/** The part of `make bench`: one GiB of guest RAM. */
+export async function benchImport(): Promise<ImportResult> {
+  const result = await measureImport(2 ** 30);
   console.log(
-    `${(result.bytes / mebibyte).toFixed(0)} MiB in ${result.seconds.toFixed(1)} s: ` +
-      `${result.megabytesPerSecond.toFixed(0)} MB/s, stored ${(result.storedBytes / result.bytes).toFixed(2)}, ` +
-      `peak resident ${(result.peakResidentBytes / mebibyte).toFixed(0)} MiB`,
+    `\nImport of ${result.bytes / mebibyte} MiB of guest RAM: ${result.megabytesPerSecond.toFixed(0)} MB/s, ` +
+      `stored ${(result.storedBytes / result.bytes).toFixed(2)} of it, ` +
+      `resident at most ${(result.peakResidentBytes / mebibyte).toFixed(0)} MiB`,
   );
+  return result;
 }

@@ -1,4 +1,4 @@
-import { IsrError, systemErrorCode, type ErrorFacts } from '../base/index.js';
+import { Cancelled, IsrError, systemErrorCode, type ErrorFacts } from '../base/index.js';
 
 /** What the exit code of a command means; documented in docs/commands.md and never renumbered. */
 export const exitCodes = {
@@ -133,6 +133,7 @@ export function reportError(error: unknown): ErrorReport {
     const { code, message, remedy, facts } = error;
     return { code, message, remedy, facts, exitCode: exitCodeOfError[code] ?? exitCodes.unexpected };
   }
+  if (error instanceof Error && error.name === 'AbortError') return reportError(new Cancelled('The command'));
   const systemCode = systemErrorCode(error);
   if (systemCode !== undefined) return reportSystemError(systemCode, error as NodeJS.ErrnoException);
   return {

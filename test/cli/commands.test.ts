@@ -1,6 +1,7 @@
 import { cp, mkdir, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
+import { runCommandLine } from '../../src/cli/program.js';
 import { runIsr, type IsrRun, type TestHost } from './run-isr.js';
 
 const passphrase = 'correct horse battery staple';
@@ -248,6 +249,22 @@ t.test('versions: import, list, export, verify', async (t) => {
   t.match(result(verified), { vmName: 'web', version: 2 });
 });
 
+t.test('a command that is cancelled says so and leaves nothing behind', async (t) => {
+  const target = join(root, 'out-cancelled');
+  const global = ['--home', hostA.home, '--repo', hostA.repo, '--json'];
+  for (const command of [
+    ['verify', 'web'],
+    ['export', 'web', target],
+  ]) {
+    t.equal(await runCommandLine([...global, ...command], AbortSignal.abort()), 130, command[0]);
+  }
+  const left = await readdir(root);
+  t.same(
+    left.filter((name) => name.startsWith('out-cancelled')),
+    [],
+  );
+});
+
 t.test('the lease can be seen and taken over', async (t) => {
   t.match(result(await isr(hostA, ['lease', 'show', 'web', '--json'])), {
     lease: { state: 'free' },
@@ -274,7 +291,7 @@ t.test('without a mount, status says so', async (t) => {
     isr(hostA, ['status', 'web', '--json']),
   ]);
   t.match(result(all), { vms: [] });
-  t.match(result(one), { vmName: 'web', daemon: 'none', changedFiles: 0, newestVersion: 2 });
+  t.match(result(one), { vmName: 'web', daemonState: 'none', changedFiles: 0, newestVersion: 2 });
 });
 
 t.test('what needs local changes or a mount says that there is none', async (t) => {

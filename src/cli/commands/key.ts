@@ -1,4 +1,5 @@
 import { open, readFile } from 'node:fs/promises';
+import { addAbortSignal } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import type { Command } from 'commander';
 import { systemErrorCode } from '../../base/index.js';
@@ -82,7 +83,8 @@ async function importKeyFile(
   options: ImportOptions,
 ): Promise<undefined> {
   const home = await context.home();
-  const bytes = file === '-' ? await buffer(process.stdin) : await readFile(file);
+  const bytes =
+    file === '-' ? await buffer(addAbortSignal(context.signal, process.stdin)) : await readFile(file);
   const passphrase = await readPassphrase({
     passphraseFile: options.passphraseFile,
     confirm: false,

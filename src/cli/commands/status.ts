@@ -17,7 +17,7 @@ interface LocalVm {
   readonly repositoryId: string;
   readonly vmName: string;
   /** `dead`: a daemon died and left its mount behind; `silent`: it lives and does not answer. */
-  readonly daemon: 'none' | 'alive' | 'dead' | 'silent';
+  readonly daemonState: 'none' | 'alive' | 'dead' | 'silent';
   readonly mount: DaemonStatus | undefined;
   /** Whether the guest's memory still belongs to its saved state. */
   readonly guest: GuestRecord;
@@ -50,7 +50,7 @@ async function statusOfAll(context: CommandContext): Promise<void> {
   for (const repositoryId of repositories) {
     for (const vmName of await home.vmsWithState(repositoryId)) {
       const vm = await inspectLocal(context, repositoryId, vmName);
-      if (vm.daemon !== 'none' || vm.changedFiles > 0) vms.push(vm);
+      if (vm.daemonState !== 'none' || vm.changedFiles > 0) vms.push(vm);
     }
   }
   context.output.result(
@@ -71,7 +71,11 @@ async function statusOfOne(context: CommandContext, vmName: string): Promise<voi
   const { identity } = await context.home();
   const vm = await inspectLocal(context, await context.repositoryId(), vmName);
   if (vm.mount !== undefined) {
-    context.output.result({ ...vm, lease: vm.mount.lease }, describeMounted(vm.mount, vm.guest, identity));
+    const { repositoryId, daemonState, guest } = vm;
+    context.output.result(
+      { repositoryId, daemonState, guest, ...vm.mount },
+      describeMounted(vm.mount, vm.guest, identity),
+    );
     return;
   }
   const { lease, newest } = await askStore(context, vmName);
@@ -95,15 +99,15 @@ async function inspectLocal(context: CommandContext, repositoryId: string, vmNam
   if (client !== undefined) {
     const mount = await client.status().catch(() => undefined);
     const { dirtyBytes, changedFiles } = mount ?? { dirtyBytes: 0, changedFiles: 0 };
-    const daemon = mount === undefined ? 'silent' : 'alive';
-    return { repositoryId, vmName, daemon, mount, guest, dirtyBytes, changedFiles };
+    const daemonState = mount === undefined ? 'silent' : 'alive';
+    return { repositoryId, vmName, daemonState, mount, guest, dirtyBytes, changedFiles };
   }
-  const daemon = (await findDaemon(paths)).state === 'none' ? 'none' : 'dead';
+  const daemonState = (await findDaemon(paths)).state === 'none' ? 'none' : 'dead';
   const overlay = await readOverlaySummary(paths.overlay);
   return {
     repositoryId,
     vmName,
-    daemon,
+    daemonState,
     mount: undefined,
     guest,
     dirtyBytes: overlay?.dirtyBytes ?? 0,
@@ -125,8 +129,8 @@ async function askStore(
   }
 }
 
-function describeState({ daemon, changedFiles, mount }: LocalVm): string {
-  switch (daemon) {
+function describeState({ daemonState, changedFiles, mount }: LocalVm): string {
+  switch (daemonState) {
     case 'alive':
       return mount?.ephemeral === true ? 'mounted, ephemeral' : 'mounted';
     case 'silent':
@@ -144,12 +148,14 @@ function describeAnyLease(lease: LeaseState | UnknownLease, here: HostIdentity):
 
 function adviseUnmounted(vm: LocalVm, lease: LeaseState | UnknownLease, here: HostIdentity): string {
   const { vmName } = vm;
-  if (vm.daemon === 'dead')
+  if (vm.daemonState === 'dead')
     return `mount it again with \`isr mount ${vmName}\`: what was acknowledged is kept`;
   if (vm.guest === 'saved') return `finish the suspend with \`isr suspend ${vmName}\``;
   if (vm.guest === 'ran')
     return `the guest crashed: boot it with \`isr start ${vmName}\`, or go back with \`isr discard ${vmName}\``;
   if (vm.changedFiles > 0) return describeChanges(vmName, vm);
+  if (lease.state === 'unknown')
+    return `make the store reachable, then \`isr resume ${vmName}\` or \`isr mount ${vmName}\``;
   if (lease.state === 'held' && lease.holder.hostId !== here.hostId) {
     return `suspend it there, or take the lease over with \`isr lease break ${vmName}\``;
   }

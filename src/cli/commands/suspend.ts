@@ -20,6 +20,8 @@ export function configure(command: Command, bind: Bind): void {
 
 async function suspend(context: CommandContext, vmName: string): Promise<ExitCode> {
   const target = await context.target(vmName);
+  // Run from inside the mount, this very process would keep it busy.
+  process.chdir('/');
   const result = await withProgress(context.output, `Publishing ${vmName}`, (onProgress) =>
     suspendVm(target, {
       signal: context.signal,

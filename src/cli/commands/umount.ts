@@ -27,6 +27,8 @@ async function unmount(context: CommandContext, vmName: string): Promise<undefin
     );
     return;
   }
+  // Run from inside the mount, this very process would keep it busy.
+  process.chdir('/');
   const { dirtyBytes, changedFiles } = await client.unmount();
   context.output.result(
     { vmName, dirtyBytes, changedFiles },

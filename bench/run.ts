@@ -1,0 +1,21 @@
+/** `make bench`: every measurement but those of a whole resume. Prints tables, writes JSON under bench/results/. */
+import { mkdir, writeFile } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+import { benchImport } from './import.js';
+import { benchMount } from './mount.js';
+
+const resultsDirectory = fileURLToPath(new URL('../../bench/results/', import.meta.url));
+
+/** One part of the suite: prints its table and returns what goes into its JSON file. */
+const parts: Readonly<Record<string, () => Promise<object>>> = { import: benchImport, mount: benchMount };
+
+const wanted = process.argv.slice(2);
+await mkdir(resultsDirectory, { recursive: true });
+for (const [name, run] of Object.entries(parts)) {
+  if (wanted.length > 0 && !wanted.includes(name)) continue;
+  const result = await run();
+  await writeFile(
+    `${resultsDirectory}${name}.json`,
+    `${JSON.stringify({ date: new Date(), ...result }, null, 2)}\n`,
+  );
+}
