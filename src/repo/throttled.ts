@@ -4,9 +4,12 @@ import { limits, type ProgressListener } from '../base/index.js';
 export function throttled(listener: ProgressListener | undefined): ProgressListener {
   if (listener === undefined) return () => undefined;
   let lastReport = -Infinity;
+  let ended = false;
   return (progress) => {
     const now = performance.now();
-    if (now - lastReport < limits.progressIntervalMs && progress.doneBytes !== progress.totalBytes) return;
+    const ends = progress.doneBytes === progress.totalBytes;
+    if (ends ? ended : now - lastReport < limits.progressIntervalMs) return;
+    ended = ends;
     lastReport = now;
     listener(progress);
   };

@@ -215,7 +215,11 @@ t.test('growing raises the tree, cutting lowers it', async (t) => {
   t.same([grown.height, nodes.writes, nodes.reads], [3, 3, 0], 'new nodes above the old root');
   t.same(await entriesOf(nodes, grown), [[0, chunk(1).id]]);
 
-  const more = await revise(nodes, grown, tebibyte, [one(1, chunk(2)), one(perNode, chunk(3))]);
+  const more = await revise(nodes, grown, tebibyte, [
+    one(1, chunk(2)),
+    one(2, chunk(4)),
+    one(perNode, chunk(3)),
+  ]);
   const cut = await revise(nodes, more, 2 * chunkBytes, []);
   t.equal(cut.height, 1);
   t.same(await entriesOf(nodes, cut), [

@@ -1,10 +1,11 @@
-import type {
-  Repository} from '../../src/repo/index.js';
+import type { Repository } from '../../src/repo/index.js';
 import {
   ChunkMap,
   NodeCache,
   publishVersion,
+  type BlobKind,
   type BlobReader,
+  type BlobReference,
   type ChangedRange,
   type FileMap,
   type InodeMetadata,
@@ -14,6 +15,7 @@ import {
   type SourceFile,
   type SourceInode,
 } from '../../src/repo/index.js';
+import { PackWriter } from '../../src/repo/publish/pack-writer.js';
 import type { ByteRange, ObjectInfo, ObjectKey, ObjectStore, RequestOptions } from '../../src/store/index.js';
 import { StoreUnreachable } from '../../src/store/index.js';
 
@@ -148,6 +150,29 @@ export class ModelFile implements SourceFile {
       if (chunk !== undefined) into.set(chunk, at);
     }
   }
+}
+
+/** Stores one blob in a pack of its own, whatever it says, and whatever it claims to be. */
+export async function writeBlob(
+  repository: Repository,
+  plaintext: Uint8Array,
+  kind: BlobKind,
+  id = repository.sealer.identify(plaintext),
+): Promise<BlobReference> {
+  const packs = new PackWriter(repository.store, repository.sealer, undefined);
+  const reservation = packs.reserve(1);
+  const { packId, firstCounter: counter } = reservation;
+  const sealed = repository.sealer.seal(plaintext, kind, packId, counter, id);
+  const reference = packs.append(reservation, {
+    kind,
+    id,
+    counter,
+    plaintextBytes: plaintext.length,
+    sealed,
+  });
+  await packs.release(reservation);
+  await packs.finish();
+  return reference;
 }
 
 /** The chunks that are not zero, as a version has them. */
