@@ -1,0 +1,253 @@
+import { mkdtemp, rm, truncate, writeFile, open } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import t, { type Test } from 'tap';
+import { createFetcher, type BaseFile, type Fetcher } from '../../src/fetch/index.js';
+import {
+  directorySource,
+  loadManifest,
+  publishVersion,
+  Repository,
+  type Manifest,
+} from '../../src/repo/index.js';
+import { contentOf, sameBytes, ScriptedStore, until } from './support.js';
+
+const demand = { fetchClass: 'demand' } as const;
+const background = { fetchClass: 'background' } as const;
+const chunkBytes = 16 * 1024;
+const host = { hostId: 'a'.repeat(32), hostName: 'here' };
+
+/** Files of 40 chunks and a bit, of 1200 chunks with two islands of data, of nothing, and one that is all zero. */
+const diskBytes = 40 * chunkBytes + 777;
+const sparseBytes = 1200 * chunkBytes;
+
+interface World {
+  readonly store: ScriptedStore;
+  readonly repository: Repository;
+  readonly fetcher: Fetcher;
+  readonly file: (name: string) => BaseFile;
+  readonly disk: Uint8Array;
+  readonly sparse: Uint8Array;
+  readonly openFetcher: (cacheName: string) => Promise<Fetcher>;
+  readonly manifest: Manifest;
+}
+
+async function publishWorld(t: Test): Promise<World> {
+  const directory = await mkdtemp(join(tmpdir(), 'isr-base-file-'));
+  t.teardown(() => rm(directory, { recursive: true, force: true }));
+  const store = new ScriptedStore();
+  const { repository } = await Repository.create(store, { chunkBytes, codecThreads: 1 });
+  t.teardown(() => repository[Symbol.asyncDispose]());
+
+  const source = await mkdtemp(join(directory, 'vm-'));
+  const disk = contentOf(1, diskBytes);
+  disk.fill(0, 5 * chunkBytes, 9 * chunkBytes);
+  await writeFile(join(source, 'disk'), disk);
+  const sparse = new Uint8Array(sparseBytes);
+  for (const chunk of [3, 4, 5, 1100]) sparse.set(contentOf(chunk, chunkBytes), chunk * chunkBytes);
+  const handle = await open(join(source, 'sparse'), 'w');
+  await handle.write(sparse.subarray(0, 6 * chunkBytes), 0, 6 * chunkBytes, 0);
+  await handle.write(sparse, 1100 * chunkBytes, chunkBytes, 1100 * chunkBytes);
+  await handle.close();
+  await truncate(join(source, 'sparse'), sparseBytes);
+  await writeFile(join(source, 'empty'), '');
+  await writeFile(join(source, 'zeros'), new Uint8Array(3 * chunkBytes));
+
+  const publishSource = await directorySource(source, { chunkBytes });
+  const published = await publishVersion({
+    repository,
+    vmName: 'guest',
+    mountPath: '/vm/guest',
+    source: publishSource,
+    parent: undefined,
+    lease: undefined,
+    host,
+    reader: repository.blobs,
+  });
+  await publishSource[Symbol.asyncDispose]();
+  if (published.outcome !== 'published') throw new Error(published.outcome);
+
+  const openFetcher = async (cacheName: string): Promise<Fetcher> => {
+    const opened = await createFetcher({
+      repository,
+      cachePath: join(directory, cacheName),
+      localCacheBytes: 1e9,
+      memoryCacheBytes: 1e8,
+    });
+    t.teardown(() => opened[Symbol.asyncDispose]());
+    return opened;
+  };
+  const fetcher = await openFetcher('cache');
+  const manifest = await loadManifest(published.commit.manifest, fetcher);
+  store.gets.length = 0;
+  return {
+    store,
+    repository,
+    fetcher,
+    disk,
+    sparse,
+    openFetcher,
+    manifest,
+    file: (name) => openFrom(fetcher, manifest, name),
+  };
+}
+
+function openFrom(fetcher: Fetcher, manifest: Manifest, name: string): BaseFile {
+  const root = manifest.inodes.get(1);
+  const number = root?.kind === 'directory' ? root.entries.get(name) : undefined;
+  const inode = number === undefined ? undefined : manifest.inodes.get(number);
+  if (inode?.kind !== 'file') throw new Error(`no file ${name}`);
+  return fetcher.openFile(inode.content);
+}
+
+/** What a plain file of this content would give, and zeros after its end. */
+function expected(content: Uint8Array, offsetBytes: number, lengthBytes: number): Uint8Array {
+  const bytes = new Uint8Array(lengthBytes);
+  bytes.set(content.subarray(Math.min(offsetBytes, content.length), offsetBytes + lengthBytes));
+  return bytes;
+}
+
+/** A buffer in which a byte that was not written shows. */
+function dirtyBuffer(lengthBytes: number): Uint8Array {
+  return new Uint8Array(lengthBytes).fill(0xa5);
+}
+
+t.test('any range of any file reads as it was published, with promises and without', async (t) => {
+  const world = await publishWorld(t);
+  const contents = {
+    disk: world.disk,
+    sparse: world.sparse,
+    empty: new Uint8Array(0),
+    zeros: new Uint8Array(3 * chunkBytes),
+  };
+  const names = Object.keys(contents) as (keyof typeof contents)[];
+  await fc.assert(
+    fc.asyncProperty(
+      fc.constantFrom(...names),
+      fc.double({ min: 0, max: 1.1, noNaN: true }),
+      fc.oneof(fc.nat({ max: 5000 }), fc.nat({ max: 10 * chunkBytes })),
+      async (name, place, lengthBytes) => {
+        const file = world.file(name);
+        const offsetBytes = Math.floor(place * contents[name].length);
+        const wanted = expected(contents[name], offsetBytes, lengthBytes);
+        const before = dirtyBuffer(lengthBytes);
+        if (file.readSync(offsetBytes, before) && !sameBytes(before, wanted))
+          throw new Error('wrong at once');
+        const into = dirtyBuffer(lengthBytes);
+        await file.read(offsetBytes, into, demand);
+        if (!sameBytes(into, wanted)) throw new Error('wrong');
+        const again = dirtyBuffer(lengthBytes);
+        if (!file.readSync(offsetBytes, again)) throw new Error('not in memory after a read');
+        if (!sameBytes(again, wanted)) throw new Error('wrong from memory');
+        if (!file.isLocal(offsetBytes, lengthBytes)) throw new Error('not local after a read');
+      },
+    ),
+    { numRuns: 150 },
+  );
+  t.equal(world.fetcher.status().errors, 0);
+});
+
+t.test('zeros and what lies past the end need no store, not even for a map', async (t) => {
+  const world = await publishWorld(t);
+  for (const [name, offsetBytes] of [
+    ['zeros', 0],
+    ['empty', 0],
+    ['disk', 41 * chunkBytes],
+    ['sparse', 2 ** 45],
+  ] as const) {
+    const into = dirtyBuffer(3 * chunkBytes);
+    t.equal(world.file(name).isLocal(offsetBytes, into.length), true, name);
+    t.equal(world.file(name).readSync(offsetBytes, into), true, name);
+    t.ok(sameBytes(into, new Uint8Array(into.length)), name);
+  }
+  t.equal(world.store.gets.length, 0);
+});
+
+t.test(
+  'nothing is local before it was read; then also after a restart, once the map is loaded',
+  async (t) => {
+    const world = await publishWorld(t);
+    const disk = world.file('disk');
+    const into = dirtyBuffer(4096);
+    t.equal(disk.readSync(0, into), false);
+    t.equal(disk.isLocal(0, 4096), false);
+    await disk.read(0, into, demand);
+    t.equal(disk.isLocal(0, chunkBytes), true, 'the whole chunk');
+    t.equal(disk.isLocal(0, chunkBytes + 1), false, 'not the next');
+    await world.fetcher[Symbol.asyncDispose]();
+
+    const again = openFrom(await world.openFetcher('cache'), world.manifest, 'disk');
+    t.equal(again.isLocal(0, 4096), false, 'its map is not in memory');
+    const requests = world.store.gets.length;
+    await again.read(100, into, demand);
+    t.ok(sameBytes(into, world.disk.subarray(100, 4196)));
+    t.equal(world.store.gets.length, requests, 'but local');
+  },
+);
+
+t.test('residency counts data chunks, warming makes them local', async (t) => {
+  const world = await publishWorld(t);
+  const disk = world.file('disk');
+  const sparse = world.file('sparse');
+  t.strictSame(await world.file('zeros').residency(background), { chunks: 0, localChunks: 0 });
+  t.strictSame(await sparse.residency(background), { chunks: 4, localChunks: 0 });
+  t.strictSame(await disk.residency(background), { chunks: 37, localChunks: 0 });
+  await disk.read(0, dirtyBuffer(2 * chunkBytes), demand);
+  await until(() => world.fetcher.status().requestsInFlight === 0, 'quiet');
+  t.strictSame(await disk.residency(background), { chunks: 37, localChunks: 2 });
+
+  t.match(await disk.warm(10 * chunkBytes + 5, 3 * chunkBytes, background), { chunks: 4, fetchedChunks: 4 });
+  t.strictSame(await disk.residency(background), { chunks: 37, localChunks: 6 });
+  const requests = world.store.gets.length;
+  t.match(await disk.warm(0, 2 * diskBytes, background), { chunks: 37 });
+  t.ok(world.store.gets.length <= requests + 2, 'neighbours come together');
+  t.strictSame(await disk.residency(background), { chunks: 37, localChunks: 37 });
+  const into = dirtyBuffer(diskBytes);
+  await disk.read(0, into, demand);
+  t.ok(sameBytes(into, world.disk));
+  t.equal(world.fetcher.status().fetches.demand.requests, 3, 'two chunks, and the manifest with the map');
+});
+
+t.test('a read that fails is an error for all of it, and writes nothing more', async (t) => {
+  const world = await publishWorld(t);
+  const disk = world.file('disk');
+  await disk.read(0, dirtyBuffer(1), demand);
+  const before = world.store.gets.length;
+  world.store.hold();
+  const into = dirtyBuffer(4 * chunkBytes);
+  const read = disk.read(chunkBytes, into, demand);
+  await until(() => world.store.holding === 4, 'all four');
+  world.store.onGet = (get, found) => {
+    if (get !== world.store.gets[before]) return found;
+    throw new Error('it broke');
+  };
+  world.store.release(1);
+  await t.rejects(read, { message: 'it broke' });
+  const untouched = into.slice();
+  world.store.release();
+  await until(() => world.fetcher.status().requestsInFlight === 0, 'the end of the others');
+  t.ok(sameBytes(into, untouched));
+  await disk.read(chunkBytes, into, demand);
+  t.ok(sameBytes(into, world.disk.subarray(chunkBytes, 5 * chunkBytes)));
+});
+
+t.test('a read can be cancelled, before and while it waits', async (t) => {
+  const world = await publishWorld(t);
+  const disk = world.file('disk');
+  world.store.hold();
+  const abort = new AbortController();
+  const into = dirtyBuffer(4 * chunkBytes);
+  const read = disk.read(0, into, { ...demand, signal: abort.signal });
+  await until(() => world.store.holding === 4, 'four chunks');
+  abort.abort();
+  await t.rejects(read, { code: 'CANCELLED' });
+  t.equal(world.store.cancelled, 4);
+  t.ok(sameBytes(into, dirtyBuffer(into.length)));
+  await t.rejects(disk.read(0, into, { ...demand, signal: abort.signal }), { code: 'CANCELLED' });
+  await t.rejects(disk.residency({ ...background, signal: abort.signal }), { code: 'CANCELLED' });
+  await t.rejects(disk.warm(0, 1, { ...background, signal: abort.signal }), { code: 'CANCELLED' });
+  world.store.release();
+  await disk.read(0, into, demand);
+  t.ok(sameBytes(into, world.disk.subarray(0, into.length)));
+});
