@@ -154,6 +154,9 @@ export const limits = {
   /** Kernel requests that may wait for the store at once; more are answered when others finish. */
   kernelRequestsWaiting: 256,
 
+  /** Memory that requests may hold while they wait; then no more are taken from the kernel until some are answered. */
+  kernelBytesWaiting: 256 * 1024 * 1024,
+
   /** Longest line that QEMU may send over QMP: its answers are a few kilobytes. */
   qmpLineBytesMax: 1024 * 1024,
 
@@ -163,6 +166,13 @@ export const limits = {
 
   /** Reads of a saved device state that are under way at once when resuming: hides round trips of a store. */
   savedStateReadsInFlight: 8,
+
+  /**
+   * Fetched after a demand miss while its answer is on the way: about what fits into 20 ms of 100 Mb/s when compressed
+   * (docs/benchmarks.md), and how many such fetches of one file may be under way.
+   */
+  fetchAheadBytes: 512 * 1024,
+  fetchesAheadInFlight: 2,
 
   /** Codec threads: sealing and opening chunks off the event loop. */
   codecThreads: 2,

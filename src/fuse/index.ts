@@ -1,6 +1,7 @@
 /** Engines that carry kernel requests to a file system, and knowledge of the host's mount table. */
 export { EngineUnavailable, InvalidMountPoint, MountBusy, MountFailed, UnmountFailed } from './errors.js';
 export { fuseNativeCapabilities, mountFuseNative } from './fuse-native/index.js';
+export { kernelCapabilities, mountKernel } from './kernel/index.js';
 export { checkMountPoint } from './mount-point.js';
 export {
   clearStaleMount,

@@ -41,6 +41,8 @@ export interface EngineStatus {
    * ever started makes every later request a little slower, so a count in the thousands asks for a new mount.
    */
   readonly threadsStarted?: number;
+  /** Inodes that the kernel knows and has not forgotten, where an engine counts them. */
+  readonly inodesReferenced?: number;
 }
 
 export type MountEngine = (fileSystem: FileSystem, options: EngineOptions) => Promise<Engine>;

@@ -1,6 +1,13 @@
-/** What Node.js lacks of the operating system: holes in files, exact metadata, and telling processes apart. */
+/**
+ * What Node.js lacks of the operating system: holes in files, exact metadata, telling processes apart, and raw
+ * descriptors with mounts on Linux.
+ */
+export { readDescriptor, setNonBlocking, writeDescriptor } from './descriptor.js';
 export { lockFile } from './file-lock.js';
 export { makeFifo, setTimes, setUserAttribute, userAttributes } from './file-metadata.js';
 export { SystemCallError } from './libc.js';
+export { mountFileSystem } from './mount.js';
 export { bootId, isProcessAlive, processStartTime } from './process.js';
+export { receiveDescriptor, socketPair } from './socket-pair.js';
 export { allocate, nextData, nextHole, punchHole, zeroRange } from './sparse.js';
+export { waitFor, WaitSet, WakeDescriptor } from './wait-set.js';

@@ -1,0 +1,2 @@
+/** The engine `kernel`. */
+export { kernelCapabilities, mountKernel } from './mount.js';

@@ -1,0 +1,145 @@
+import createDebug from 'debug';
+import type { FileSystem } from '../../fs/index.js';
+import { EngineUnavailable, MountBusy } from '../errors.js';
+import { detach, syncMount } from '../fusermount.js';
+import { findMount, readMountTable, type MountEntry } from '../mount-table.js';
+import type {
+  Engine,
+  EngineCapabilities,
+  EngineName,
+  EngineOptions,
+  EngineStatus,
+  MountEngine,
+} from '../types.js';
+import { Connection } from './connection.js';
+import { mountAsThisUser, type Mounter } from './mounting.js';
+
+const debug = createDebug('isr:fuse');
+
+export const kernelCapabilities: EngineCapabilities = {
+  allocate: true,
+  seekHoles: true,
+  renameModes: true,
+  separateTimes: true,
+  timeResolutionNs: 1n,
+  callerIdentity: true,
+};
+
+/**
+ * Mounts and speaks the kernel's FUSE protocol itself, Linux 5.4 or newer. The process must not touch the mount.
+ *
+ * @throws EngineUnavailable, MountFailed, InvalidInput for a source name with other characters than allowed
+ */
+export const mountKernel: MountEngine = (fileSystem, options) =>
+  mountKernelThrough(mountAsThisUser, fileSystem, options);
+
+/** As `mountKernel`, with a way of mounting. */
+export async function mountKernelThrough(
+  mounter: Mounter,
+  fileSystem: FileSystem,
+  options: EngineOptions,
+): Promise<Engine> {
+  if (process.platform !== 'linux') {
+    throw new EngineUnavailable('The engine kernel exists on Linux only.', {
+      remedy: 'Use the engine fuse-native.',
+    });
+  }
+  const engine = new KernelEngine(fileSystem, await mounter(options), options.mountPath);
+  try {
+    await engine.begin();
+    return engine;
+  } catch (error) {
+    await engine.unmount({ lazy: true });
+    throw error;
+  }
+}
+
+class KernelEngine implements Engine {
+  // `EngineName` gains this name when the daemon's table of engines, which lists them all, gains the engine.
+  readonly name = 'kernel' as string as EngineName;
+  readonly unmounted: Promise<string>;
+
+  readonly #connection: Connection;
+  readonly #mountPath: string;
+  #mount: MountEntry | undefined;
+  #onUnmounted: (reason: string) => void = () => undefined;
+  #unmounting: Promise<void> | undefined;
+  #stopped = false;
+
+  constructor(fileSystem: FileSystem, fd: number, mountPath: string) {
+    this.#mountPath = mountPath;
+    this.unmounted = new Promise((resolve) => (this.#onUnmounted = resolve));
+    this.#connection = new Connection(fileSystem, fd, {
+      onDisconnected: (reason) => {
+        if (!this.#isUnmounting()) this.#onUnmounted(`${mountPath} ${reason}`);
+      },
+      onMountTable: () => void this.#checkMounted(),
+    });
+  }
+
+  /** Resolves when programs can use the mount. */
+  async begin(): Promise<void> {
+    this.#mount = await findMount(this.#mountPath);
+    const agreement = await this.#connection.requests.agreed;
+    if (agreement === undefined) {
+      throw new EngineUnavailable('The kernel of this host is too old for the engine kernel.', {
+        remedy: 'Use Linux 5.4 or newer, or the engine fuse-native.',
+      });
+    }
+    debug('protocol 7.%d, flags %s', agreement.minor, agreement.flags.toString(16));
+  }
+
+  status(): EngineStatus {
+    return this.#connection.requests.status();
+  }
+
+  /** Without `lazy`, one attempt; a failed one leaves the mount working. */
+  async unmount(options: { readonly lazy?: boolean } = {}): Promise<void> {
+    // A lazy unmount must get through where an attempt under way fails.
+    while (this.#unmounting !== undefined) {
+      if (options.lazy !== true) return this.#unmounting;
+      await this.#unmounting.catch(() => undefined);
+    }
+    if (this.#stopped) return;
+    this.#unmounting = this.#unmountOnce(options.lazy ?? false).finally(() => (this.#unmounting = undefined));
+    return this.#unmounting;
+  }
+
+  /** Unmounts, lazily where somebody still uses the mount. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    try {
+      await this.unmount();
+    } catch (error) {
+      if (!(error instanceof MountBusy)) throw error;
+      debug('detaching although busy: %s', error.message);
+      await this.unmount({ lazy: true });
+    }
+  }
+
+  async #unmountOnce(lazy: boolean): Promise<void> {
+    if (await this.#isMounted()) {
+      // In another process, since the kernel may want its dirty pages written before it lets the mount go.
+      if (lazy) await syncMount(this.#mountPath);
+      await detach(this.#mountPath, { lazy });
+    }
+    this.#stopped = true;
+    await this.#connection.close();
+  }
+
+  async #isMounted(): Promise<boolean> {
+    const mounts = await readMountTable();
+    return mounts.some(
+      ({ mountId, device }) => mountId === this.#mount?.mountId && device === this.#mount.device,
+    );
+  }
+
+  #isUnmounting(): boolean {
+    return this.#unmounting !== undefined || this.#stopped;
+  }
+
+  async #checkMounted(): Promise<void> {
+    if (this.#mount === undefined || this.#isUnmounting()) return;
+    if ((await this.#isMounted()) || this.#isUnmounting()) return;
+    this.#onUnmounted(`${this.#mountPath} was unmounted by somebody else`);
+  }
+}

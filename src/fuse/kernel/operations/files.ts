@@ -1,0 +1,185 @@
+import createDebug from 'debug';
+import { FileSystemError, type AllocateMode, type FileSystem, type HandleId } from '../../../fs/index.js';
+import { putEntry } from '../attributes.js';
+import type { Exchange, Handlers } from '../exchange.js';
+import {
+  fuse_create_in,
+  fuse_entry_out,
+  fuse_fallocate_in,
+  fuse_fsync_in,
+  fuse_lseek_in,
+  fuse_lseek_out,
+  fuse_open_in,
+  fuse_open_out,
+  fuse_release_in,
+  fuse_write_in,
+  fuse_write_out,
+  openKeepCache,
+  openKillSuidgid,
+  syncDataOnly,
+  writeKillSuidgid,
+} from '../protocol.js';
+import type { References } from '../references.js';
+import { dropPrivileges } from './attributes.js';
+import { callerOf } from './names.js';
+import { whenDone } from './when-done.js';
+
+const debug = createDebug('isr:fuse');
+
+/** `mode` of fallocate(2): 1 keeps the size, 2 punches a hole, 16 makes zeros. */
+const allocateModes: Readonly<Record<number, AllocateMode>> = {
+  0: 'allocate',
+  1: 'allocateKeepSize',
+  3: 'punchHole',
+  16: 'zeroRange',
+  17: 'zeroRangeKeepSize',
+};
+
+/** `whence` of lseek(2); the kernel does the others itself. */
+const seekWhences: Readonly<Record<number, 'data' | 'hole'>> = { 3: 'data', 4: 'hole' };
+
+/** The files that the kernel has open, and the requests about them but reading. */
+export class Files {
+  readonly handlers: Handlers = {
+    OPEN: (exchange) => this.#openFile(exchange),
+    CREATE: (exchange) => this.#create(exchange),
+    RELEASE: (exchange) => this.#release(exchange),
+    WRITE: (exchange) => this.#write(exchange),
+    FSYNC: (exchange) => this.#fsync(exchange),
+    FALLOCATE: (exchange) => this.#allocate(exchange),
+    LSEEK: (exchange) => this.#seek(exchange),
+  };
+
+  readonly #fileSystem: FileSystem;
+  readonly #references: References;
+  readonly #open = new Set<HandleId>();
+
+  constructor(fileSystem: FileSystem, references: References) {
+    this.#fileSystem = fileSystem;
+    this.#references = references;
+  }
+
+  /** Releases what a kernel that went away left open. */
+  async releaseAll(): Promise<void> {
+    for (const handle of this.#open) {
+      this.#open.delete(handle);
+      try {
+        await this.#fileSystem.release(handle);
+      } catch (error) {
+        debug('releasing a file that was left open failed: %O', error);
+      }
+    }
+  }
+
+  #openFile(exchange: Exchange): number | Promise<number> {
+    exchange.require(fuse_open_in);
+    const { at } = fuse_open_in;
+    const { nodeid } = exchange;
+    const flags = exchange.uint32(at.flags);
+    const kills = (exchange.uint32(at.open_flags) & openKillSuidgid) !== 0;
+    const opened = whenDone(kills ? dropPrivileges(this.#fileSystem, nodeid) : undefined, () =>
+      this.#fileSystem.open(nodeid, flags),
+    ) as HandleId | Promise<HandleId>;
+    return whenDone(opened, (handle) => this.#putOpen(exchange, 0, handle));
+  }
+
+  #create(exchange: Exchange): number | Promise<number> {
+    exchange.require(fuse_create_in);
+    const { at, bytes } = fuse_create_in;
+    const flags = exchange.uint32(at.flags);
+    const permissions = exchange.uint32(at.mode) & 0o7777;
+    const name = exchange.text(bytes);
+    const caller = callerOf(exchange);
+    const created = this.#fileSystem.create(exchange.nodeid, name, permissions, flags, caller);
+    return whenDone(created, ({ attributes, handle }) => {
+      this.#references.add(attributes.inode);
+      const entryBytes = putEntry(exchange, 0, attributes);
+      return entryBytes + this.#putOpen(exchange, fuse_entry_out.bytes, handle);
+    });
+  }
+
+  /** Pages of a file change through the kernel only, so that it may keep them from one opening to the next. */
+  #putOpen(exchange: Exchange, from: number, handle: HandleId): number {
+    this.#open.add(handle);
+    const { at, bytes } = fuse_open_out;
+    exchange.putUint64(from + at.fh, handle);
+    exchange.putUint32(from + at.open_flags, openKeepCache);
+    exchange.putUint32(from + at.padding, 0);
+    return bytes;
+  }
+
+  #release(exchange: Exchange): number | Promise<number> {
+    exchange.require(fuse_release_in);
+    const handle = exchange.uint64(fuse_release_in.at.fh) as HandleId;
+    this.#open.delete(handle);
+    return whenDone(this.#fileSystem.release(handle), () => 0);
+  }
+
+  #write(exchange: Exchange): number | Promise<number> {
+    exchange.require(fuse_write_in);
+    const { at, bytes } = fuse_write_in;
+    const handle = exchange.uint64(at.fh) as HandleId;
+    const offsetBytes = exchange.uint64(at.offset);
+    const data = exchange.data(bytes, exchange.uint32(at.size));
+    if ((exchange.uint32(at.write_flags) & writeKillSuidgid) !== 0) {
+      const dropped = dropPrivileges(this.#fileSystem, exchange.nodeid);
+      if (dropped instanceof Promise) {
+        return dropped.then(() => this.#writeData(exchange, handle, offsetBytes, data));
+      }
+    }
+    return this.#writeData(exchange, handle, offsetBytes, data);
+  }
+
+  #writeData(
+    exchange: Exchange,
+    handle: HandleId,
+    offsetBytes: number,
+    data: Uint8Array,
+  ): number | Promise<number> {
+    const written = this.#fileSystem.write(handle, offsetBytes, data);
+    return written instanceof Promise
+      ? written.then((writtenBytes) => putWritten(exchange, writtenBytes))
+      : putWritten(exchange, written);
+  }
+
+  #fsync(exchange: Exchange): Promise<number> {
+    exchange.require(fuse_fsync_in);
+    const { at } = fuse_fsync_in;
+    const dataOnly = (exchange.uint32(at.fsync_flags) & syncDataOnly) !== 0;
+    return this.#fileSystem.fsync(exchange.uint64(at.fh) as HandleId, dataOnly).then(() => 0);
+  }
+
+  #allocate(exchange: Exchange): number | Promise<number> {
+    exchange.require(fuse_fallocate_in);
+    const { at } = fuse_fallocate_in;
+    const mode = allocateModes[exchange.uint32(at.mode)];
+    if (mode === undefined)
+      throw new FileSystemError('EOPNOTSUPP', 'This kind of fallocate is not supported.');
+    const handle = exchange.uint64(at.fh) as HandleId;
+    const allocated = this.#fileSystem.allocate(
+      handle,
+      mode,
+      exchange.uint64(at.offset),
+      exchange.uint64(at.length),
+    );
+    return whenDone(allocated, () => 0);
+  }
+
+  #seek(exchange: Exchange): number | Promise<number> {
+    exchange.require(fuse_lseek_in);
+    const { at } = fuse_lseek_in;
+    const whence = seekWhences[exchange.uint32(at.whence)];
+    if (whence === undefined) throw new FileSystemError('EINVAL', 'Only data and holes can be looked for.');
+    const handle = exchange.uint64(at.fh) as HandleId;
+    return whenDone(this.#fileSystem.seek(handle, exchange.uint64(at.offset), whence), (foundBytes) => {
+      exchange.putUint64(fuse_lseek_out.at.offset, foundBytes);
+      return fuse_lseek_out.bytes;
+    });
+  }
+}
+
+function putWritten(exchange: Exchange, writtenBytes: number): number {
+  exchange.putUint32(fuse_write_out.at.size, writtenBytes);
+  exchange.putUint32(fuse_write_out.at.padding, 0);
+  return fuse_write_out.bytes;
+}
