@@ -1,10 +1,12 @@
-import { cpSync, mkdtempSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import {
+  FileSystemError,
   openOverlay,
   rootInode,
+  type ErrnoName,
   type HandleId,
   type OpenOverlayOptions,
   type VmFileSystem,
@@ -21,9 +23,12 @@ export interface Opened {
   readonly errors: unknown[];
 }
 
+/** In memory where there is such a place: thousands of syncs cost nothing there. */
+const temporaryRoot = existsSync('/dev/shm') ? '/dev/shm' : tmpdir();
+
 /** A directory that goes with the test, and is not part of the source tree. */
 export function temporaryDirectory(t: Test): string {
-  const directory = mkdtempSync(join(tmpdir(), 'isr-fs-'));
+  const directory = mkdtempSync(join(temporaryRoot, 'isr-fs-'));
   t.teardown(() => rmSync(directory, { recursive: true, force: true }));
   return directory;
 }
@@ -68,4 +73,15 @@ export async function readAll(fileSystem: VmFileSystem, handle: HandleId): Promi
   const count = await fileSystem.read(handle, 0, into, 'demand');
   if (typeof count !== 'number') throw new Error('a demand read was refused');
   return into.subarray(0, count);
+}
+
+/** The errno of a call that must fail. */
+export async function errnoOf(call: () => unknown): Promise<ErrnoName | undefined> {
+  try {
+    await call();
+    return undefined;
+  } catch (error) {
+    if (error instanceof FileSystemError) return error.errno;
+    throw error;
+  }
 }
