@@ -137,7 +137,7 @@ function makeProgram(signal: AbortSignal, json: boolean, setExitCode: (code: Exi
     (action) =>
     async (...parameters) => {
       const options = program.opts<GlobalOptions>();
-      const output = new Output({ json: options.json === true });
+      const output = new Output({ json });
       // Loaded only now: help and mistakes need none of it.
       const { CommandContext } = await import('./context.js');
       const context = new CommandContext({ options, output, signal });

@@ -1,6 +1,7 @@
 import { cp, mkdir, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
+import { shortDirectory } from '../host/short-directory.js';
 import { runCommandLine } from '../../src/cli/program.js';
 import { runIsr, type IsrRun, type TestHost } from './run-isr.js';
 
@@ -35,7 +36,7 @@ function result(run: IsrRun): unknown {
   return run.exitCode === 0 ? JSON.parse(run.stdout) : run;
 }
 
-const root = t.testdir();
+const root = shortDirectory(t);
 const hostA: TestHost = { home: join(root, 'a'), repo: `file://${root}/repo` };
 const hostB: TestHost = { home: join(root, 'b'), repo: hostA.repo };
 const keyFile = join(root, 'isr.key');

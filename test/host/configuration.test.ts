@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { limits } from '../../src/base/index.js';
 import { openHostHome, type Configuration } from '../../src/host/index.js';
+import { shortDirectory } from './short-directory.js';
 
 /** Opens a home whose user's and own configuration files have these contents. */
 async function configure(directory: string, files: { user?: string; home?: string }): Promise<Configuration> {
@@ -16,7 +17,7 @@ async function configure(directory: string, files: { user?: string; home?: strin
 }
 
 t.test('without files everything has its default', async (t) => {
-  t.same(await configure(t.testdir(), {}), {
+  t.same(await configure(shortDirectory(t), {}), {
     repository: undefined,
     engine: undefined,
     localCacheBytes: limits.localCacheBytes,
@@ -26,7 +27,7 @@ t.test('without files everything has its default', async (t) => {
 });
 
 t.test('the file in the home wins over the file of the user, key by key', async (t) => {
-  const configuration = await configure(t.testdir(), {
+  const configuration = await configure(shortDirectory(t), {
     user: 'repository = "file:///user"\nlocal_cache = "1G"\n',
     home: 'repository = "file:///home"\nengine = "fuse-native"\nmemory_cache = 1048576\ncodec_threads = 3\n',
   });
@@ -52,6 +53,6 @@ t.test('what cannot be used is refused by name', async (t) => {
     ['repository = ', /not valid TOML \(line 1/],
   ];
   for (const [home, message] of cases) {
-    await t.rejects(configure(t.testdir(), { home }), { code: 'INVALID_CONFIGURATION', message }, home);
+    await t.rejects(configure(shortDirectory(t), { home }), { code: 'INVALID_CONFIGURATION', message }, home);
   }
 });

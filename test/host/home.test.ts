@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto';
-import { chmod, mkdir, readdir, readFile, realpath, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import t from 'tap';
 import { limits } from '../../src/base/index.js';
 import { HomeDamaged, HomeUnusable, openHostHome } from '../../src/host/index.js';
+import { shortDirectory } from './short-directory.js';
 
 const repositoryId = '0123456789abcdef0123456789abcdef';
 
@@ -13,7 +14,7 @@ function isolated(directory: string, more: NodeJS.ProcessEnv = {}): NodeJS.Proce
 }
 
 t.test('a home is made at first use, for this user alone', async (t) => {
-  const directory = t.testdir();
+  const directory = shortDirectory(t);
   const home = await openHostHome(join(directory, 'a', 'home'), isolated(directory));
   for (const path of [home.path, home.cachePath, dirname(home.keyPath(repositoryId))]) {
     t.equal((await stat(path)).mode & 0o777, 0o700, path);
@@ -26,7 +27,7 @@ t.test('a home is made at first use, for this user alone', async (t) => {
 });
 
 t.test('concurrent first uses agree on one identity and leave nothing else behind', async (t) => {
-  const directory = t.testdir();
+  const directory = shortDirectory(t);
   const homes = await Promise.all(
     Array.from({ length: 8 }, () => openHostHome(join(directory, 'home'), isolated(directory))),
   );
@@ -42,19 +43,22 @@ t.test(
   'the home is the argument, else ISR_HOME, else what the user configured, else the default',
   async (t) => {
     const directory = t.testdir({ config: { isr: {} } });
-    const root = await realpath(directory);
     const environment = isolated(directory);
-    t.equal((await openHostHome(undefined, environment)).path, join(root, 'state', 'isr'));
+    t.equal((await openHostHome(undefined, environment)).path, join(directory, 'state', 'isr'));
     await writeFile(join(directory, 'config', 'isr', 'config.toml'), `home = "${directory}/configured"\n`);
-    t.equal((await openHostHome(undefined, environment)).path, join(root, 'configured'));
+    t.equal((await openHostHome(undefined, environment)).path, join(directory, 'configured'));
     const withVariable = { ...environment, ISR_HOME: join(directory, 'variable') };
-    t.equal((await openHostHome(undefined, withVariable)).path, join(root, 'variable'));
-    t.equal((await openHostHome(join(directory, 'argument'), withVariable)).path, join(root, 'argument'));
+    t.equal((await openHostHome(undefined, withVariable)).path, join(directory, 'variable'));
+    t.equal(
+      (await openHostHome(join(directory, 'argument'), withVariable)).path,
+      join(directory, 'argument'),
+    );
   },
 );
 
 t.test('a home that cannot be made is refused with its path', async (t) => {
-  const directory = t.testdir({ file: '' });
+  const directory = shortDirectory(t);
+  await writeFile(join(directory, 'file'), '');
   await t.rejects(openHostHome(join(directory, 'file', 'home'), isolated(directory)), {
     constructor: HomeUnusable,
     code: 'HOME_UNUSABLE',
@@ -63,13 +67,15 @@ t.test('a home that cannot be made is refused with its path', async (t) => {
 });
 
 t.test('a damaged identity is not replaced by a new one', async (t) => {
-  const directory = t.testdir({ home: { 'host.json': '{"hostId":"12"' } });
+  const directory = shortDirectory(t);
+  await mkdir(join(directory, 'home'));
+  await writeFile(join(directory, 'home', 'host.json'), '{"hostId":"12"');
   await t.rejects(openHostHome(join(directory, 'home'), isolated(directory)), HomeDamaged);
   t.equal(await readFile(join(directory, 'home', 'host.json'), 'utf8'), '{"hostId":"12"');
 });
 
 t.test('sockets get a short path whatever the length of the home', async (t) => {
-  const directory = t.testdir();
+  const directory = shortDirectory(t);
   const short = await openHostHome(join(directory, 'h'), isolated(directory));
   const vmName = 'v'.repeat(64);
   const long = await openHostHome(join(directory, 'x'.repeat(100)), isolated(directory));
@@ -83,7 +89,7 @@ t.test('sockets get a short path whatever the length of the home', async (t) => 
 });
 
 t.test('a socket directory in /tmp that others could have prepared is refused', async (t) => {
-  const directory = t.testdir();
+  const directory = shortDirectory(t);
   const path = join(directory, 'y'.repeat(100));
   const home = await openHostHome(path, isolated(directory));
   const run = dirname(home.vmPaths(repositoryId, 'web').run);
@@ -102,7 +108,7 @@ t.test('a socket directory in /tmp that others could have prepared is refused', 
 });
 
 t.test('state of VMs is found; having looked at a VM is not state', async (t) => {
-  const directory = t.testdir();
+  const directory = shortDirectory(t);
   const home = await openHostHome(join(directory, 'home'), isolated(directory));
   t.same(await home.vmsWithState(repositoryId), []);
   t.same(await home.repositoriesWithState(), []);
@@ -117,7 +123,7 @@ t.test('state of VMs is found; having looked at a VM is not state', async (t) =>
 });
 
 t.test('which repository is at a URL is remembered; a damaged memory is forgotten', async (t) => {
-  const directory = t.testdir();
+  const directory = shortDirectory(t);
   const home = await openHostHome(join(directory, 'home'), isolated(directory));
   const url = 'file:///srv/isr';
   t.equal(await home.repositoryAt(url), undefined);
@@ -130,7 +136,7 @@ t.test('which repository is at a URL is remembered; a damaged memory is forgotte
 });
 
 t.test('a name that would leave the home is a programming error', async (t) => {
-  const directory = t.testdir();
+  const directory = shortDirectory(t);
   const home = await openHostHome(join(directory, 'home'), isolated(directory));
   for (const name of ['', '.', '..', '../x', 'a/b', '.hidden', 'a\0b']) {
     t.throws(() => home.vmPaths(repositoryId, name), { message: /not a path segment/ }, JSON.stringify(name));

@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path';
 import t from 'tap';
 import { HomeDamaged, KeyConflict, KeyMissing, openHostHome, type HostHome } from '../../src/host/index.js';
 import type { RepositorySecrets } from '../../src/repo/index.js';
+import { shortDirectory } from './short-directory.js';
 
 const repositoryId = 'fedcba9876543210fedcba9876543210';
 
@@ -21,7 +22,7 @@ function makeSecrets(): RepositorySecrets {
 }
 
 t.test('a key is kept for this user alone and comes back as it was', async (t) => {
-  const home = await openHome(t.testdir());
+  const home = await openHome(shortDirectory(t));
   const secrets = makeSecrets();
   await home.saveSecrets(secrets);
   t.same(await home.loadSecrets(repositoryId), secrets);
@@ -31,7 +32,7 @@ t.test('a key is kept for this user alone and comes back as it was', async (t) =
 });
 
 t.test('a missing key says how to get it', async (t) => {
-  const home = await openHome(t.testdir());
+  const home = await openHome(shortDirectory(t));
   await t.rejects(home.loadSecrets(repositoryId), {
     constructor: KeyMissing,
     code: 'KEY_MISSING',
@@ -40,7 +41,7 @@ t.test('a missing key says how to get it', async (t) => {
 });
 
 t.test('a read-only key never replaces one that can sign, and is replaced by it', async (t) => {
-  const home = await openHome(t.testdir());
+  const home = await openHome(shortDirectory(t));
   const secrets = makeSecrets();
   const readOnly = { ...secrets, signingSeed: undefined };
   await home.saveSecrets(readOnly);
@@ -52,7 +53,7 @@ t.test('a read-only key never replaces one that can sign, and is replaced by it'
 });
 
 t.test('another key of the same repository is refused and the first one stays', async (t) => {
-  const home = await openHome(t.testdir());
+  const home = await openHome(shortDirectory(t));
   const secrets = makeSecrets();
   await home.saveSecrets(secrets);
   for (const part of ['encryptionKey', 'verifyKey', 'signingSeed'] as const) {
@@ -62,7 +63,7 @@ t.test('another key of the same repository is refused and the first one stays', 
 });
 
 t.test('a damaged key file is refused without showing what it holds', async (t) => {
-  const home = await openHome(t.testdir());
+  const home = await openHome(shortDirectory(t));
   const secrets = makeSecrets();
   await home.saveSecrets(secrets);
   const path = home.keyPath(repositoryId);

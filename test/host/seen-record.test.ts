@@ -3,9 +3,10 @@ import { join } from 'node:path';
 import t from 'tap';
 import { HomeDamaged, openHostHome, readSeen, writeSeen } from '../../src/host/index.js';
 import type { LogPosition } from '../../src/repo/index.js';
+import { shortDirectory } from './short-directory.js';
 
 t.test('what was seen is remembered and never goes back', async (t) => {
-  const directory = t.testdir();
+  const directory = shortDirectory(t);
   const home = await openHostHome(join(directory, 'home'), { XDG_CONFIG_HOME: directory });
   const paths = await home.makeVmPaths('00ff', 'web');
   t.equal(await readSeen(paths), undefined);
@@ -20,7 +21,7 @@ t.test('what was seen is remembered and never goes back', async (t) => {
 });
 
 t.test('a damaged record is an error: forgetting it would let the store go back in time', async (t) => {
-  const directory = t.testdir();
+  const directory = shortDirectory(t);
   const home = await openHostHome(join(directory, 'home'), { XDG_CONFIG_HOME: directory });
   const paths = await home.makeVmPaths('00ff', 'web');
   for (const content of ['', '{"position":1}', '{"position":-1,"digest":"00"}', '[]']) {
