@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { DaemonStatus } from '../src/daemon/index.js';
 import { writeGuestMemory } from './guest-memory.js';
-import { TrialHost } from './support/host.js';
+import { TrialHost } from '../fixtures/trial-host.js';
 import { formatTable } from './support/table.js';
 
 const run = promisify(execFile);

@@ -21,6 +21,7 @@ export class VersionFile implements BaseFile {
   readonly #fetcher: Fetcher;
   readonly #chunksFor: (fetchClass: FetchClass) => ChunkMap;
   readonly #chunks: ChunkMap;
+  #fetchesAhead = 0;
 
   /** `chunksFor` gives the file's map, loading its nodes in this class. */
   constructor(map: FileMap, fetcher: Fetcher, chunksFor: (fetchClass: FetchClass) => ChunkMap) {
@@ -103,9 +104,30 @@ export class VersionFile implements BaseFile {
     options: FetchOptions & { readonly signal: AbortSignal },
   ): Promise<void> {
     const entry = await chunks.entry(piece.chunkIndex, { signal: options.signal });
-    const chunk = entry === 'zero' ? entry : await this.#fetcher.readChunk(entry, options);
+    const chunk = entry === 'zero' ? entry : await this.#readChunk(entry, piece.chunkIndex, options);
     if (options.signal.aborted) throw new Cancelled('Reading');
     this.#copy(entry, chunk, piece, into);
+  }
+
+  #readChunk(reference: BlobReference, chunkIndex: number, options: FetchOptions): Promise<Uint8Array> {
+    const isMiss = options.fetchClass === 'demand' && !this.#fetcher.isLocal(reference);
+    const chunk = this.#fetcher.readChunk(reference, options);
+    if (isMiss) this.#fetchAhead(chunkIndex + 1);
+    return chunk;
+  }
+
+  /**
+   * While a demand is on its way its link idles for most of a round trip. The chunks after it, which a guest is most
+   * likely to want next, use that time; they queue behind the demand and never in front of one.
+   */
+  #fetchAhead(firstChunk: number): void {
+    if (this.#fetchesAhead >= limits.fetchesAheadInFlight) return;
+    this.#fetchesAhead += 1;
+    const { chunkBytes } = this.map;
+    // What goes wrong here is counted by the fetcher, and shows again when the chunk is really wanted.
+    this.warm(firstChunk * chunkBytes, limits.fetchAheadBytes, { fetchClass: 'replay' })
+      .catch(() => undefined)
+      .finally(() => (this.#fetchesAhead -= 1));
   }
 
   /** Fills the piece of `into`: from the chunk up to the end of the file, with zeros after it. */

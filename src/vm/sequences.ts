@@ -143,6 +143,8 @@ async function run(
     if (!options.ephemeral) await writeGuestRecord(paths, 'ran');
     await action(hypervisor, context);
   } catch (error) {
+    // Unless the adapter says that the guest ran, it never did: what was true before is true again.
+    if (!options.ephemeral && !(error instanceof GuestCrashed)) await writeGuestRecord(paths, before);
     if (mounted.byUs) await undoMount(target, mounted.client, options.ephemeral || hadChanges);
     throw error;
   }
