@@ -30,6 +30,7 @@ export class DataFiles {
   readonly #directory: string;
   readonly #open = new Set<DataFile>();
   #uses = 0;
+  #isClosed = false;
   #created = 0;
   #createdDurably = 0;
 
@@ -66,7 +67,9 @@ export class DataFiles {
     }
   }
 
+  /** Nothing can be read or written afterwards. */
   close(): void {
+    this.#isClosed = true;
     for (const file of [...this.#open]) file.closeDescriptor();
   }
 
@@ -74,6 +77,11 @@ export class DataFiles {
   tick(): number {
     this.#uses += 1;
     return this.#uses;
+  }
+
+  /** For `DataFile`: it is about to open its descriptor. */
+  requireOpen(): void {
+    if (this.#isClosed) throw new FileSystemError('EIO', 'The overlay is closed.');
   }
 
   /** For `DataFile`: it has opened its descriptor. */
@@ -226,6 +234,7 @@ export class DataFile {
   }
 
   remove(): void {
+    if (!this.#exists) return;
     this.#exists = false;
     rmSync(this.#path, { force: true });
     this.closeDescriptor();
@@ -249,6 +258,7 @@ export class DataFile {
   }
 
   #openDescriptor(): number {
+    this.#files.requireOpen();
     const created = !this.#exists;
     this.#descriptor = openSync(this.#path, constants.O_RDWR | (created ? constants.O_CREAT : 0), 0o600);
     this.#exists = true;

@@ -38,9 +38,12 @@ export class FileContent {
   baseLimitBytes: number;
   /** Grows when the base is replaced: bytes of the old one must not be merged into pages any more. */
   generation = 0;
-  /** Grows with every change of the data file; `syncedStores` of them are durable. */
+  /** Grows with every change of the data file. */
   stores = 0;
-  syncedStores = 0;
+  /** The number of the last record that said of pages or of the size; -1 when there was none. */
+  recordedAt = -1;
+  /** Records below count after power loss: their data was synced, and a record says so. */
+  believedBelow = 0;
   readonly #openFile: (map: FileMap) => BaseFile;
   #map: FileMap | undefined;
   #base: BaseFile | undefined;
@@ -229,7 +232,7 @@ export class FileContent {
     this.#base = undefined;
     this.baseLimitBytes = map.sizeBytes;
     this.pages.removeFrom(0);
-    this.syncedStores = this.stores;
+    this.recordedAt = -1;
   }
 
   /** Where data starts at or after an offset within the file; what the base holds counts as data unless it is all zero. */

@@ -26,6 +26,8 @@ export interface OverlayState {
    * `rebooted`: only what was flushed is believed.
    */
   readonly end: 'closed' | 'killed' | 'rebooted';
+  /** Whether records are missing in the middle: damage, unless the journal was being written or power was lost. */
+  readonly hasGap: boolean;
 }
 
 /** Reads a journal into a table; no data file is touched. */
@@ -88,7 +90,6 @@ function replay(
   const readyRecord = records[ready];
   if (readyRecord?.type !== 'ready') throw new OverlayDamaged(path, 'its beginning is not complete');
   const sameBoot = options.bootId !== undefined && header.bootId === options.bootId;
-  if (sameBoot && content.hasGap) throw new OverlayDamaged(path, 'a record in the middle is torn');
 
   const table = new InodeTable({ ...header, dataFiles: options.dataFiles, openFile: options.openFile });
   for (const record of records.slice(1, ready)) applyBeginning(table, record);
@@ -107,6 +108,7 @@ function replay(
     header,
     table,
     lengthBytes: content.lengthBytes,
+    hasGap: content.hasGap,
     sequence: readyRecord.sequence + following.length,
     end: !sameBoot ? 'rebooted' : following.at(-1)?.type === 'closed' ? 'closed' : 'killed',
   };

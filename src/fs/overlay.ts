@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path';
 import type { BaseFile } from '../fetch/index.js';
 import type { FileMap, Manifest } from '../repo/index.js';
 import { DataFiles } from './data-file.js';
-import { localDiskError, OverlayMismatch } from './errors.js';
+import { localDiskError, OverlayDamaged, OverlayMismatch } from './errors.js';
 import type { PageEdges } from './file-content.js';
 import type { FileInode, Inode } from './inode.js';
 import { InodeTable, isUnlinked } from './inode-table.js';
@@ -121,6 +121,9 @@ export class Overlay {
     if (state.header.base !== base.identity) {
       throw new OverlayMismatch(directory, state.header.base, base.identity);
     }
+    if (state.hasGap && state.end !== 'rebooted') {
+      throw new OverlayDamaged(journalPath(directory), 'a record in the middle is torn');
+    }
     const journal =
       state.end === 'rebooted'
         ? await beginAfterReboot(options, state)
@@ -186,9 +189,17 @@ export class Overlay {
     this.table.dropIfUnused(file);
   }
 
-  /** Makes everything acknowledged durable; with `file`: its data, and all names and attributes. */
-  flush(file?: FileInode): Promise<void> {
-    return file === undefined ? this.#flush([...this.#dirty], 'all') : this.#flush([file], 'some');
+  /** Makes everything acknowledged durable. */
+  flush(): Promise<void> {
+    const files = [...this.#dirty];
+    for (const file of files) this.#recordTimes(file);
+    return this.#flush(files, 'all');
+  }
+
+  /** Makes the data of a file durable, and all names and attributes; with `dataOnly` perhaps not when it was written. */
+  flushFile(file: FileInode, dataOnly: boolean): Promise<void> {
+    if (!dataOnly) this.#recordTimes(file);
+    return this.#flush([file], 'some');
   }
 
   /**
@@ -244,6 +255,7 @@ export class Overlay {
     const { content } = file;
     const added = count === 0 || content.pages.hasAll(first, count) ? 0 : count;
     if (added > 0 || sizeBytes !== content.sizeBytes) {
+      content.recordedAt = this.#sequence;
       this.#append(wroteRecord(file.number, first, added, sizeBytes, timeNs));
       content.markWritten(first, added, sizeBytes);
       file.timesUnrecorded = false;
@@ -254,21 +266,29 @@ export class Overlay {
   }
 
   async #flush(files: readonly FileInode[], extent: 'all' | 'some'): Promise<void> {
-    for (const file of files) this.#recordTimes(file);
     const upTo = this.#sequence;
     // What has no name is gone after a crash: its data need not last.
     const unsynced = [...new Set([...files, ...this.#replacements])].filter(
       (file) => this.#dirty.has(file) && !isUnlinked(file),
     );
-    if (unsynced.length === 0 && upTo === this.#durableSequence) {
-      runAll(this.#takeDiscards());
-      return;
-    }
+    // Writes in place need no record: what there is says already which pages count.
+    const needsRecord =
+      upTo !== this.#durableSequence ||
+      unsynced.some(({ content }) => content.recordedAt >= content.believedBelow);
+    if (upTo === this.#durableSequence) runAll(this.#takeDiscards());
     const stores = unsynced.map(({ content }) => content.stores);
     await syncData(unsynced);
-    await this.#dataFiles.syncEntries();
+    if (needsRecord) await this.#recordFlush(upTo, unsynced, extent);
+    unsynced.forEach((file, index) => {
+      this.#replacements.delete(file);
+      if (file.content.stores === stores[index]) this.#dirty.delete(file);
+    });
+  }
 
-    const inodes = extent === 'all' ? extent : unsynced.map(({ number }) => number);
+  /** The data of these files is durable: now the records that speak of it, and one that says so. */
+  async #recordFlush(upTo: number, synced: readonly FileInode[], extent: 'all' | 'some'): Promise<void> {
+    await this.#dataFiles.syncEntries();
+    const inodes = extent === 'all' ? extent : synced.map(({ number }) => number);
     this.#append(JSON.stringify({ type: 'flushed', upTo, inodes } satisfies Flushed));
     const sequence = this.#sequence;
     const discards = this.#takeDiscards();
@@ -279,10 +299,7 @@ export class Overlay {
       throw error;
     }
     this.#durableSequence = Math.max(this.#durableSequence, sequence);
-    unsynced.forEach((file, index) => {
-      this.#replacements.delete(file);
-      if (file.content.stores === stores[index]) this.#dirty.delete(file);
-    });
+    for (const { content } of synced) content.believedBelow = Math.max(content.believedBelow, upTo);
     runAll(discards);
   }
 
@@ -363,6 +380,7 @@ export class Overlay {
       const { content } = file;
       if (content.pages.count === 0) continue;
       this.#dirty.add(file);
+      content.recordedAt = this.#sequence - 1;
       // A write in place past the end, whose record was not made.
       content.clearTail();
       // Writes in place make no record; the disk remembers when the last was.
@@ -379,8 +397,9 @@ export class Overlay {
       if ((this.table.file(number)?.content.pages.count ?? 0) > 0) continue;
       this.#discards.push(() => {
         const content = this.table.file(number)?.content;
-        if (content === undefined) this.#dataFiles.remove(number);
-        else if (content.pages.count === 0) content.data.remove();
+        if (content !== undefined && content.pages.count > 0) return;
+        content?.data.remove();
+        this.#dataFiles.remove(number);
       });
     }
   }

@@ -221,8 +221,8 @@ export class VmFileSystem implements FileSystem, AsyncDisposable {
     return this.#access.write(handle, offsetBytes, data);
   }
 
-  async fsync(handle: HandleId, _dataOnly: boolean): Promise<void> {
-    await this.#overlay.flush(this.#access.handles.get(handle).file);
+  async fsync(handle: HandleId, dataOnly: boolean): Promise<void> {
+    await this.#overlay.flushFile(this.#access.handles.get(handle).file, dataOnly);
   }
 
   syncAll(): Promise<void> {
@@ -362,9 +362,11 @@ export class VmFileSystem implements FileSystem, AsyncDisposable {
     return this.#overlay.rebase(identity, files);
   }
 
-  /** Flushes and closes. Idempotent. */
+  /** Flushes and closes; changes that wait for a thaw fail. Idempotent. */
   close(): Promise<void> {
-    return this.#overlay.close();
+    const closing = this.#overlay.close();
+    this.#gate.open();
+    return closing;
   }
 
   [Symbol.asyncDispose](): Promise<void> {
