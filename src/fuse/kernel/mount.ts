@@ -13,6 +13,7 @@ import type {
 } from '../types.js';
 import { Connection } from './connection.js';
 import { mountAsThisUser, type Mounter } from './mounting.js';
+import { liftDirtyLimit } from './write-back.js';
 
 const debug = createDebug('isr:fuse');
 
@@ -62,6 +63,7 @@ class KernelEngine implements Engine {
   readonly #connection: Connection;
   readonly #mountPath: string;
   #mount: MountEntry | undefined;
+  #dirtyLimitLifted = false;
   #onUnmounted: (reason: string) => void = () => undefined;
   #unmounting: Promise<void> | undefined;
   #stopped = false;
@@ -87,10 +89,11 @@ class KernelEngine implements Engine {
       });
     }
     debug('protocol 7.%d, flags %s', agreement.minor, agreement.flags.toString(16));
+    if (this.#mount !== undefined) this.#dirtyLimitLifted = await liftDirtyLimit(this.#mount.device);
   }
 
   status(): EngineStatus {
-    return this.#connection.requests.status();
+    return { ...this.#connection.requests.status(), dirtyLimitLifted: this.#dirtyLimitLifted };
   }
 
   /** Without `lazy`, one attempt; a failed one leaves the mount working. */
