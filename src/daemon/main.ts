@@ -6,7 +6,7 @@ import type { ReadyMessage, StartMessage } from './launch.js';
 import { serveMount } from './serve.js';
 
 // libfuse reads DEBUG itself and would trace every request; ours goes through the debug package only.
-debug.enable(process.env['DEBUG'] ?? 'isr:error*');
+debug.enable(process.env['ISR_DEBUG'] ?? process.env['DEBUG'] ?? '');
 delete process.env['DEBUG'];
 process.title = `isr: ${process.argv[2] ?? ''}`;
 

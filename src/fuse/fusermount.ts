@@ -43,7 +43,7 @@ export async function detach(mountPath: string, options: { readonly lazy: boolea
       throw new MountBusy(
         mountPath,
         await describeMountUsers(mountPath),
-        'Stop the programs that use it, or unmount lazily.',
+        'Stop the programs that use it, and try again.',
       );
     }
     throw new UnmountFailed(`Unmounting ${mountPath} failed: ${stderr}`, {
