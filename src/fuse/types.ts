@@ -43,6 +43,8 @@ export interface EngineStatus {
   readonly threadsStarted?: number;
   /** Inodes that the kernel knows and has not forgotten, where an engine counts them. */
   readonly inodesReferenced?: number;
+  /** Whether the kernel lets this mount have more dirty pages than 1 % of memory, where an engine can ask for it (as root). */
+  readonly dirtyLimitLifted?: boolean;
 }
 
 export type MountEngine = (fileSystem: FileSystem, options: EngineOptions) => Promise<Engine>;
