@@ -1,6 +1,7 @@
 import { setImmediate as eventLoopTurn } from 'node:timers/promises';
 import { Cancelled, limits } from '../base/index.js';
 import { DamagedObject, packKey, type BlobReference, type ChunkMap, type FileMap } from '../repo/index.js';
+import { AbortScope } from './abort-scope.js';
 import { Turnstile } from './turnstile.js';
 import type { BaseFile, FetchClass, Fetcher, FetchOptions, WarmOptions, WarmResult } from './types.js';
 
@@ -53,10 +54,7 @@ export class VersionFile implements BaseFile {
 
   async read(offsetBytes: number, into: Uint8Array, options: FetchOptions): Promise<void> {
     // Once a piece has failed, the others stop: `into` is the caller's again, and must not be written any more.
-    const scope = new AbortController();
-    const cancel = (): void => scope.abort();
-    if (options.signal?.aborted === true) throw new Cancelled('Reading');
-    options.signal?.addEventListener('abort', cancel, { once: true });
+    const scope = new AbortScope(options.signal);
     try {
       const chunks = this.#chunksFor(options.fetchClass);
       const turns = new Turnstile(limits.chunksPerRead);
@@ -64,8 +62,7 @@ export class VersionFile implements BaseFile {
       const pieces = [...this.#pieces(offsetBytes, into.length)];
       await Promise.all(pieces.map((piece) => turns.run(() => this.#readPiece(chunks, piece, into, scoped))));
     } finally {
-      cancel();
-      options.signal?.removeEventListener('abort', cancel);
+      scope.end();
     }
   }
 

@@ -10,6 +10,7 @@ import {
   type FileMap,
 } from '../repo/index.js';
 import { ObjectTruncated, type ObjectStore } from '../store/index.js';
+import { AbortScope } from './abort-scope.js';
 import { VersionFile } from './base-file.js';
 import { LocalCacheUnusable } from './errors.js';
 import { Flight, isMoreUrgent } from './flight.js';
@@ -371,9 +372,7 @@ class TieredFetcher implements Fetcher {
     options: WarmOptions,
     note: (reference: BlobReference, fetched: boolean) => void,
   ): Promise<void> {
-    const scope = new AbortController();
-    const cancel = (): void => scope.abort();
-    options.signal?.addEventListener('abort', cancel, { once: true });
+    const scope = new AbortScope(options.signal);
     const warmGroup = async (group: readonly BlobReference[]): Promise<void> => {
       if (scope.signal.aborted) throw new Cancelled('Warming');
       await this.#warmGroup(group, { fetchClass: options.fetchClass, signal: scope.signal }, note);
@@ -382,8 +381,7 @@ class TieredFetcher implements Fetcher {
       const groups = groupNeighbours(window);
       await Promise.all(groups.map((group) => this.#warmRanges.run(() => warmGroup(group))));
     } finally {
-      cancel();
-      options.signal?.removeEventListener('abort', cancel);
+      scope.end();
     }
   }
 

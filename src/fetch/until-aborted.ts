@@ -1,4 +1,5 @@
 import { Cancelled } from '../base/index.js';
+import { allowManyListeners } from './abort-scope.js';
 
 /** Settles as `outcome` does, or rejects with `Cancelled` as soon as the signal fires; `outcome` itself goes on. */
 export async function untilAborted<T>(
@@ -7,6 +8,7 @@ export async function untilAborted<T>(
   what: string,
 ): Promise<T> {
   if (signal === undefined) return outcome;
+  allowManyListeners(signal);
   let cancel: (() => void) | undefined;
   const aborted = new Promise<never>((_resolve, reject) => {
     cancel = () => reject(new Cancelled(what));

@@ -14,6 +14,8 @@ import {
 import { contentOf, sameBytes, ScriptedStore, until } from './support.js';
 
 const demand = { fetchClass: 'demand' } as const;
+/** Like demand, but nothing is fetched ahead of it. */
+const replay = { fetchClass: 'replay' } as const;
 const background = { fetchClass: 'background' } as const;
 const chunkBytes = 16 * 1024;
 const host = { hostId: 'a'.repeat(32), hostName: 'here' };
@@ -172,7 +174,7 @@ t.test(
     const into = dirtyBuffer(4096);
     t.equal(disk.readSync(0, into), false);
     t.equal(disk.isLocal(0, 4096), false);
-    await disk.read(0, into, demand);
+    await disk.read(0, into, replay);
     t.equal(disk.isLocal(0, chunkBytes), true, 'the whole chunk');
     t.equal(disk.isLocal(0, chunkBytes + 1), false, 'not the next');
     await world.fetcher[Symbol.asyncDispose]();
@@ -180,7 +182,7 @@ t.test(
     const again = openFrom(await world.openFetcher('cache'), world.manifest, 'disk');
     t.equal(again.isLocal(0, 4096), false, 'its map is not in memory');
     const requests = world.store.gets.length;
-    await again.read(100, into, demand);
+    await again.read(100, into, replay);
     t.ok(sameBytes(into, world.disk.subarray(100, 4196)));
     t.equal(world.store.gets.length, requests, 'but local');
   },
@@ -193,7 +195,7 @@ t.test('residency counts data chunks, warming makes them local', async (t) => {
   t.strictSame(await world.file('zeros').residency(background), { chunks: 0, localChunks: 0 });
   t.strictSame(await sparse.residency(background), { chunks: 4, localChunks: 0 });
   t.strictSame(await disk.residency(background), { chunks: 37, localChunks: 0 });
-  await disk.read(0, dirtyBuffer(2 * chunkBytes), demand);
+  await disk.read(0, dirtyBuffer(2 * chunkBytes), replay);
   await until(() => world.fetcher.status().requestsInFlight === 0, 'quiet');
   t.strictSame(await disk.residency(background), { chunks: 37, localChunks: 2 });
 
@@ -204,19 +206,19 @@ t.test('residency counts data chunks, warming makes them local', async (t) => {
   t.ok(world.store.gets.length <= requests + 2, 'neighbours come together');
   t.strictSame(await disk.residency(background), { chunks: 37, localChunks: 37 });
   const into = dirtyBuffer(diskBytes);
-  await disk.read(0, into, demand);
+  await disk.read(0, into, replay);
   t.ok(sameBytes(into, world.disk));
-  t.equal(world.fetcher.status().fetches.demand.requests, 3, 'two chunks, and the manifest with the map');
+  t.equal(world.fetcher.status().fetches.replay.requests, 2, 'the first two chunks');
 });
 
 t.test('a read that fails is an error for all of it, and writes nothing more', async (t) => {
   const world = await publishWorld(t);
   const disk = world.file('disk');
-  await disk.read(0, dirtyBuffer(1), demand);
+  await disk.read(0, dirtyBuffer(1), replay);
   const before = world.store.gets.length;
   world.store.hold();
   const into = dirtyBuffer(4 * chunkBytes);
-  const read = disk.read(chunkBytes, into, demand);
+  const read = disk.read(chunkBytes, into, replay);
   await until(() => world.store.holding === 4, 'all four');
   world.store.onGet = (get, found) => {
     if (get !== world.store.gets[before]) return found;
@@ -228,7 +230,7 @@ t.test('a read that fails is an error for all of it, and writes nothing more', a
   world.store.release();
   await until(() => world.fetcher.status().requestsInFlight === 0, 'the end of the others');
   t.ok(sameBytes(into, untouched));
-  await disk.read(chunkBytes, into, demand);
+  await disk.read(chunkBytes, into, replay);
   t.ok(sameBytes(into, world.disk.subarray(chunkBytes, 5 * chunkBytes)));
 });
 
@@ -238,16 +240,35 @@ t.test('a read can be cancelled, before and while it waits', async (t) => {
   world.store.hold();
   const abort = new AbortController();
   const into = dirtyBuffer(4 * chunkBytes);
-  const read = disk.read(0, into, { ...demand, signal: abort.signal });
+  const read = disk.read(0, into, { ...replay, signal: abort.signal });
   await until(() => world.store.holding === 4, 'four chunks');
   abort.abort();
   await t.rejects(read, { code: 'CANCELLED' });
   t.equal(world.store.cancelled, 4);
   t.ok(sameBytes(into, dirtyBuffer(into.length)));
-  await t.rejects(disk.read(0, into, { ...demand, signal: abort.signal }), { code: 'CANCELLED' });
+  await t.rejects(disk.read(0, into, { ...replay, signal: abort.signal }), { code: 'CANCELLED' });
   await t.rejects(disk.residency({ ...background, signal: abort.signal }), { code: 'CANCELLED' });
   await t.rejects(disk.warm(0, 1, { ...background, signal: abort.signal }), { code: 'CANCELLED' });
   world.store.release();
-  await disk.read(0, into, demand);
+  await disk.read(0, into, replay);
   t.ok(sameBytes(into, world.disk.subarray(0, into.length)));
+});
+
+t.test('while demand waits for a chunk, the chunks after it come too, behind it', async (t) => {
+  const world = await publishWorld(t);
+  const disk = world.file('disk');
+  const into = dirtyBuffer(100);
+  world.store.hold();
+  const read = disk.read(10 * chunkBytes, into, demand);
+  await until(() => world.store.holding === 2, 'the chunk and those after it');
+  const [wanted, ahead] = world.store.gets;
+  t.ok(wanted!.range!.lengthBytes < 2 * chunkBytes);
+  t.equal(ahead!.range!.offsetBytes, wanted!.range!.offsetBytes + wanted!.range!.lengthBytes);
+  world.store.release();
+  await read;
+  t.ok(sameBytes(into, world.disk.subarray(10 * chunkBytes, 10 * chunkBytes + 100)));
+  await until(() => disk.isLocal(11 * chunkBytes, 20 * chunkBytes), 'the next chunks');
+  const requests = world.store.gets.length;
+  await disk.read(11 * chunkBytes, dirtyBuffer(20 * chunkBytes), demand);
+  t.equal(world.store.gets.length, requests);
 });

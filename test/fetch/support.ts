@@ -194,12 +194,17 @@ export class ManualClock implements Clock {
     signal.throwIfAborted();
     this.delays.push(milliseconds);
     await new Promise<void>((resolve, reject) => {
-      const sleeper = { wakeAtMs: this.#nowMs + milliseconds, wake: resolve };
-      this.#sleepers.add(sleeper);
-      signal.addEventListener('abort', () => {
+      const cancel = (): void => {
         this.#sleepers.delete(sleeper);
         reject(signal.reason as Error);
-      });
+      };
+      const wake = (): void => {
+        signal.removeEventListener('abort', cancel);
+        resolve();
+      };
+      const sleeper = { wakeAtMs: this.#nowMs + milliseconds, wake };
+      this.#sleepers.add(sleeper);
+      signal.addEventListener('abort', cancel);
     });
   }
 
