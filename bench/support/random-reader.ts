@@ -1,13 +1,12 @@
 /**
- * Reads pages of a file in random order, each once, and prints how long each took: one JSON array of microseconds.
+ * Reads pages of a file in random order, each once, and prints as JSON how long that took, and the median of one.
  * Usage: random-reader FILE FIRST_PAGE PAGES READS. Starts when its standard input ends.
  */
 import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
 
 const pageBytes = 4096;
-const [path = '', first = 0, pages = 0, reads = 0] = process.argv
-  .slice(2)
-  .map((argument, index) => (index === 0 ? argument : Number(argument))) as [string, number, number, number];
+const [path = '', ...numbers] = process.argv.slice(2);
+const [first = 0, pages = 0, reads = 0] = numbers.map(Number);
 
 const order = Array.from({ length: pages }, (_, index) => first + index);
 let seed = 88_172_645 + first;

@@ -103,7 +103,7 @@ t.test('requests made of likely parts', async (t) => {
         requests.map((parts, index) => encode(parts, BigInt(2 * index + 2))),
       );
     }),
-    { numRuns: 300, verbose: 1 },
+    { numRuns: 300 },
   );
   t.pass();
 });
@@ -116,7 +116,7 @@ t.test('noise', async (t) => {
         messages.map((bytes) => Buffer.from(bytes)),
       );
     }),
-    { numRuns: 200, verbose: 1 },
+    { numRuns: 200 },
   );
   t.pass();
 });
