@@ -47,9 +47,9 @@ export class DataFiles {
     return readdirSync(this.#directory).map(Number);
   }
 
-  /** Removes the file of an inode that is gone. */
+  /** Removes the file of an inode that is gone. Best effort: what is left is removed when the overlay is opened again. */
   remove(inode: number): void {
-    rmSync(join(this.#directory, String(inode)), { force: true });
+    removeIfPossible(join(this.#directory, String(inode)));
   }
 
   /** Makes new names in the directory durable. */
@@ -233,10 +233,11 @@ export class DataFile {
     }
   }
 
+  /** Best effort, as `DataFiles.remove`. */
   remove(): void {
     if (!this.#exists) return;
     this.#exists = false;
-    rmSync(this.#path, { force: true });
+    removeIfPossible(this.#path);
     this.closeDescriptor();
   }
 
@@ -275,5 +276,13 @@ export class DataFile {
         this.write(offsetBytes + done, zeros.subarray(0, lengthBytes - done));
       }
     }
+  }
+}
+
+function removeIfPossible(path: string): void {
+  try {
+    rmSync(path, { force: true });
+  } catch {
+    // Costs space, nothing else: no page of it counts.
   }
 }
