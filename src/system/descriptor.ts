@@ -1,4 +1,5 @@
 import { constants } from 'node:fs';
+import { endianness } from 'node:os';
 import { SystemCallError } from './libc.js';
 import { linux } from './linux.js';
 
@@ -31,4 +32,19 @@ export function setNonBlocking(fd: number): void {
   if (fcntl(fd, setStatusFlags, constants.O_RDWR | constants.O_NONBLOCK) < 0) {
     throw new SystemCallError('fcntl', errno());
   }
+}
+
+const pollEvent = { fd: 0, events: 4, bytes: 8 } as const;
+const readable = 0x001;
+const pollMemory = new DataView(new ArrayBuffer(pollEvent.bytes));
+const pollBytes = new Uint8Array(pollMemory.buffer);
+const timeoutMemory = new BigInt64Array(2);
+
+/** Blocks this thread until a descriptor has data or has failed, for less than a second: whether it has. */
+export function waitForData(fd: number, timeoutNs: number): boolean {
+  const littleEndian = endianness() === 'LE';
+  pollMemory.setInt32(pollEvent.fd, fd, littleEndian);
+  pollMemory.setInt16(pollEvent.events, readable, littleEndian);
+  timeoutMemory[1] = BigInt(timeoutNs);
+  return linux().ppoll(pollBytes, 1, timeoutMemory, null) > 0;
 }

@@ -2,7 +2,7 @@
  * What Node.js lacks of the operating system: holes in files, exact metadata, telling processes apart, and raw
  * descriptors with mounts on Linux.
  */
-export { readDescriptor, setNonBlocking, writeDescriptor } from './descriptor.js';
+export { readDescriptor, setNonBlocking, waitForData, writeDescriptor } from './descriptor.js';
 export { lockFile } from './file-lock.js';
 export { makeFifo, setTimes, setUserAttribute, userAttributes } from './file-metadata.js';
 export { SystemCallError } from './libc.js';

@@ -11,6 +11,7 @@ interface Linux {
   readonly epoll_create1: (flags: number) => number;
   readonly epoll_ctl: (epoll: number, operation: number, fd: number, event: Uint8Array) => number;
   readonly epoll_wait: (epoll: number, events: Uint8Array, eventsMax: number, timeoutMs: number) => number;
+  readonly ppoll: (polls: Uint8Array, count: number, timeout: BigInt64Array, signals: null) => number;
   readonly mount: (source: string, target: string, type: string, flags: number, data: string) => number;
   readonly socketpair: (domain: number, type: number, protocol: number, fds: Int32Array) => number;
   readonly recvmsg: (socket: number, message: object, flags: number) => number;
@@ -49,6 +50,9 @@ function loadLinux(): Linux {
     epoll_create1: call('int epoll_create1(int flags)') as Linux['epoll_create1'],
     epoll_ctl: call('int epoll_ctl(int epoll, int operation, int fd, void *event)') as Linux['epoll_ctl'],
     epoll_wait: call('int epoll_wait(int epoll, void *events, int max, int timeout)') as Linux['epoll_wait'],
+    ppoll: call(
+      'int ppoll(void *polls, unsigned long count, const void *timeout, const void *signals)',
+    ) as Linux['ppoll'],
     mount: call(
       'int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)',
     ) as Linux['mount'],

@@ -1,6 +1,6 @@
 import createDebug from 'debug';
 import type { FileSystem } from '../../fs/index.js';
-import { EngineUnavailable, MountBusy } from '../errors.js';
+import { EngineUnavailable, MountBusy, MountFailed } from '../errors.js';
 import { detach, syncMount } from '../fusermount.js';
 import { findMount, readMountTable, type MountEntry } from '../mount-table.js';
 import type {
@@ -82,7 +82,8 @@ class KernelEngine implements Engine {
   /** Resolves when programs can use the mount. */
   async begin(): Promise<void> {
     this.#mount = await findMount(this.#mountPath);
-    const agreement = await this.#connection.requests.agreed;
+    const agreement = await Promise.race([this.#connection.requests.agreed, this.unmounted]);
+    if (typeof agreement === 'string') throw new MountFailed(`${agreement}, before it was ready.`);
     if (agreement === undefined) {
       throw new EngineUnavailable('The kernel of this host is too old for the engine kernel.', {
         remedy: 'Use Linux 5.4 or newer, or the engine fuse-native.',

@@ -96,6 +96,10 @@ export class Requests {
     };
   }
 
+  get somebodyWaits(): boolean {
+    return this.#waiting.size > 0;
+  }
+
   /** What requests that wait keep in memory. */
   get heldBytes(): number {
     return this.#heldBytes;
