@@ -199,6 +199,7 @@ class TieredFetcher implements Fetcher {
       damagedLocal: localCache.damagedEntries,
       damagedFetches: this.#damagedFetches,
       repeatedRequests: this.#access.repeatedRequests,
+      blobsInFlight: this.#flights.size,
       requestsInFlight: this.#access.requestsInFlight,
       requestsQueued: this.#access.requestsQueued,
       bytesInFlight: this.#access.bytesInFlight,

@@ -72,8 +72,6 @@ export class RequestSlots {
       const cancel = (): void => {
         this.#waiting.delete(waiter);
         reject(new Cancelled('A store request'));
-        // Background may go on where a waiting demand held it back.
-        this.reconsider();
       };
       const waiter: Waiter = {
         claim,

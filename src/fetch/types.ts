@@ -117,6 +117,8 @@ export interface FetchStatus {
   readonly damagedFetches: number;
   /** Requests that found the store not answering, and were made again later. */
   readonly repeatedRequests: number;
+  /** Blobs that somebody waits for, or that are being written to the local cache. */
+  readonly blobsInFlight: number;
   readonly requestsInFlight: number;
   readonly requestsQueued: number;
   /** Sealed bytes that were asked of the store and are not dealt with yet. */

@@ -8,7 +8,7 @@ import { limits } from '../../src/base/index.js';
 import { createFetcher, type CacheFiles, type Fetcher } from '../../src/fetch/index.js';
 import { entryPath } from '../../src/fetch/local-cache/layout.js';
 import { packKey } from '../../src/repo/index.js';
-import { ObjectMissing, StoreRefused, StoreUnreachable } from '../../src/store/index.js';
+import { ObjectMissing, ObjectTruncated, StoreRefused, StoreUnreachable } from '../../src/store/index.js';
 import {
   contentOf,
   InlineCodec,
@@ -369,7 +369,13 @@ t.test('closing cancels what is under way, also what waits for the store, and is
   await Promise.all([lab.fetcher[Symbol.asyncDispose](), lab.fetcher[Symbol.asyncDispose]()]);
   for (const outcome of await outcomes)
     t.match(outcome, { status: 'rejected', reason: { code: 'CANCELLED' } });
-  t.match(lab.fetcher.status(), { requestsInFlight: 0, requestsQueued: 0, bytesInFlight: 0, errors: 0 });
+  t.match(lab.fetcher.status(), {
+    requestsInFlight: 0,
+    requestsQueued: 0,
+    blobsInFlight: 0,
+    bytesInFlight: 0,
+    errors: 0,
+  });
   await t.rejects(lab.fetcher.readChunk(chunks[0]!.reference, demand), { message: 'the fetcher is closed' });
 
   const out = await openLab(t, { store: lab.store });
@@ -525,6 +531,27 @@ t.test(
   },
 );
 
+t.test('a range that somebody needs urgently is urgent when it has to be asked for again', async (t) => {
+  const lab = await openLab(t);
+  const chunks = await putChunks(lab.store, 1, 10);
+  lab.store.onGet = (get, found) => {
+    if (lab.store.gets.indexOf(get) > 0) return found;
+    throw unreachable();
+  };
+  lab.store.hold();
+  const references = chunks.map(({ reference }) => reference);
+  const warm = lab.fetcher.warmChunks(references, background);
+  await until(() => lab.store.holding === 1, 'the range under way');
+  const joined = lab.fetcher.readChunk(references[3]!, demand);
+  await settle();
+  lab.store.release();
+  await until(() => lab.clock.sleeping === 1, 'the outage');
+  lab.clock.advance(limits.storeRetryMsMax);
+  t.ok(sameBytes(await joined, chunks[3]!.plaintext));
+  t.match(await warm, { fetchedChunks: 10 });
+  t.match(lab.fetcher.status().fetches, { demand: { requests: 1 }, background: { requests: 1 } });
+});
+
 t.test('in a warmed range, what is damaged on the way is fetched on its own', async (t) => {
   const lab = await openLab(t);
   const chunks = await putChunks(lab.store, 1, 10);
@@ -534,6 +561,19 @@ t.test('in a warmed range, what is damaged on the way is fetched on its own', as
   t.match(await lab.fetcher.warmChunks(references, background), { fetchedChunks: 10 });
   t.equal(lab.store.gets.length, 2);
   t.match(lab.fetcher.status(), { damagedFetches: 1, errors: 0 });
+
+  const [near] = await putChunks(lab.store, 3, 10);
+  const tried = lab.store.gets.length;
+  lab.store.onGet = (get, found) => {
+    if (lab.store.gets.indexOf(get) !== tried) return found;
+    throw new ObjectTruncated({ store: 'scripted:', key: get.key, expectedBytes: 2, foundBytes: 1 });
+  };
+  t.match(
+    await lab.fetcher.warmChunks([near!.reference], background),
+    { fetchedChunks: 1 },
+    'cut on the way',
+  );
+  t.equal(lab.store.gets.length, tried + 2);
 
   const damaged = await putChunks(lab.store, 2, 10);
   lab.store.memory.flipBit(packKey(packIdOf(2)), (damaged[3]!.reference.offsetBytes + 50) * 8);
@@ -586,7 +626,7 @@ t.test('a warming that is cancelled lets go of everything but what others wait f
     sameBytes(await lab.fetcher.readChunk(far[0]!.reference, demand), far[0]!.plaintext),
     'and can be read anew',
   );
-  await until(() => lab.fetcher.status().requestsInFlight === 0, 'the end of all requests');
+  await until(() => lab.fetcher.status().blobsInFlight === 0, 'the end of everything');
   t.match(lab.fetcher.status(), { errors: 0, requestsQueued: 0 });
 });
 
@@ -630,6 +670,7 @@ t.test(
     await t.rejects(third.fetcher.readBlob(manifest.reference, 'manifest'), { code: 'DAMAGED_OBJECT' });
     isDamaging = false;
     t.ok(sameBytes(await third.fetcher.readBlob(blobs[0]!.reference, 'map-node'), blobs[0]!.plaintext));
+    t.equal(third.fetcher.status().damagedFetches, 1);
   },
 );
 
@@ -706,8 +747,9 @@ t.test('whatever the store and the disk do, a read gives the right bytes or an e
         abort.abort();
         await Promise.all(work);
         await lab.fetcher[Symbol.asyncDispose]();
-        const { requestsInFlight, requestsQueued, bytesInFlight, memoryBytes } = lab.fetcher.status();
-        if (requestsInFlight + requestsQueued + bytesInFlight + memoryBytes !== 0)
+        const { requestsInFlight, requestsQueued, blobsInFlight, bytesInFlight, memoryBytes } =
+          lab.fetcher.status();
+        if (requestsInFlight + requestsQueued + blobsInFlight + bytesInFlight + memoryBytes !== 0)
           throw new Error('something is left');
       },
     ),

@@ -83,7 +83,7 @@ t.test('a claim that is raised overtakes, and may use a reserved slot', async (t
   t.strictSame(bench.started, ['r1', 'r2', 'r3', 'b1']);
 });
 
-t.test('a cancelled claim leaves the queue, and the last cancelled demand lets background on', async (t) => {
+t.test('a cancelled claim leaves the queue, or never enters it', async (t) => {
   const bench = new Bench();
   const abort = new AbortController();
   for (const name of ['d1', 'd2', 'd3', 'd4']) bench.submit(name, 'demand');
