@@ -168,11 +168,16 @@ export const limits = {
   savedStateReadsInFlight: 8,
 
   /**
-   * Fetched after a demand miss while its answer is on the way: about what fits into 20 ms of 100 Mb/s when compressed
-   * (docs/benchmarks.md), and how many such fetches of one file may be under way.
+   * Fetched on each side of a demand miss while its answer is on the way. Both sides, compressed, are about what
+   * 100 Mb/s carry in a round trip of 20 ms (docs/benchmarks.md).
    */
-  fetchAheadBytes: 512 * 1024,
-  fetchesAheadInFlight: 2,
+  fetchAroundBytes: 256 * 1024,
+
+  /** When those are asked for: about as long after the demand as a link of 100 Mb/s needs for its chunk. */
+  fetchAroundDelayMs: 5,
+
+  /** How many demand misses of one file may have their surroundings fetched at once: more would queue up behind demand. */
+  fetchesAroundInFlight: 2,
 
   /** Codec threads: sealing and opening chunks off the event loop. */
   codecThreads: 2,

@@ -1,4 +1,4 @@
-import { setImmediate as eventLoopTurn } from 'node:timers/promises';
+import { setImmediate as eventLoopTurn, setTimeout as sleep } from 'node:timers/promises';
 import { Cancelled, limits } from '../base/index.js';
 import { DamagedObject, packKey, type BlobReference, type ChunkMap, type FileMap } from '../repo/index.js';
 import { AbortScope } from './abort-scope.js';
@@ -22,7 +22,7 @@ export class VersionFile implements BaseFile {
   readonly #fetcher: Fetcher;
   readonly #chunksFor: (fetchClass: FetchClass) => ChunkMap;
   readonly #chunks: ChunkMap;
-  #fetchesAhead = 0;
+  #fetchesAround = 0;
 
   /** `chunksFor` gives the file's map, loading its nodes in this class. */
   constructor(map: FileMap, fetcher: Fetcher, chunksFor: (fetchClass: FetchClass) => ChunkMap) {
@@ -109,22 +109,34 @@ export class VersionFile implements BaseFile {
   #readChunk(reference: BlobReference, chunkIndex: number, options: FetchOptions): Promise<Uint8Array> {
     const isMiss = options.fetchClass === 'demand' && !this.#fetcher.isLocal(reference);
     const chunk = this.#fetcher.readChunk(reference, options);
-    if (isMiss) this.#fetchAhead(chunkIndex + 1);
+    if (isMiss) void this.#fetchAround(chunkIndex, chunk);
     return chunk;
   }
 
   /**
-   * While a demand is on its way its link idles for most of a round trip. The chunks after it, which a guest is most
-   * likely to want next, use that time; they queue behind the demand and never in front of one.
+   * While a demand is on its way its link idles for most of a round trip. The chunks around it, which a guest is most
+   * likely to want next, use that time: those after it, then those before it. They are asked for a little later, so that
+   * their answers come behind the demand's; not at all where that comes so soon that there is no time to use.
    */
-  #fetchAhead(firstChunk: number): void {
-    if (this.#fetchesAhead >= limits.fetchesAheadInFlight) return;
-    this.#fetchesAhead += 1;
+  async #fetchAround(chunkIndex: number, demand: Promise<unknown>): Promise<void> {
+    if (this.#fetchesAround >= limits.fetchesAroundInFlight) return;
+    const isAnswered = demand.then(
+      () => true,
+      () => true,
+    );
+    const isSlow = sleep(limits.fetchAroundDelayMs, false, { ref: false });
+    if (await Promise.race([isAnswered, isSlow])) return;
+    this.#fetchesAround += 1;
     const { chunkBytes } = this.map;
+    const sideBytes = Math.max(chunkBytes, limits.fetchAroundBytes);
+    const beforeBytes = Math.min(sideBytes, chunkIndex * chunkBytes);
+    const options = { fetchClass: 'replay' } as const;
     // What goes wrong here is counted by the fetcher, and shows again when the chunk is really wanted.
-    this.warm(firstChunk * chunkBytes, limits.fetchAheadBytes, { fetchClass: 'replay' })
-      .catch(() => undefined)
-      .finally(() => (this.#fetchesAhead -= 1));
+    await Promise.allSettled([
+      this.warm((chunkIndex + 1) * chunkBytes, sideBytes, options),
+      this.warm(chunkIndex * chunkBytes - beforeBytes, beforeBytes, options),
+    ]);
+    this.#fetchesAround -= 1;
   }
 
   /** Fills the piece of `into`: from the chunk up to the end of the file, with zeros after it. */
