@@ -10,9 +10,9 @@ const { EAGAIN, EINTR, ENOENT, ENODEV } = constants.errno;
 
 /**
  * How long after an answer the next request is looked for without pause. A reader that goes on at once is back within
- * 15 us, and waking up for it takes longer than serving it, on an idle virtual core several times as long.
+ * 15 to 30 us, and waking up for it takes longer than serving it, on an idle virtual core several times as long.
  */
-const spinMilliseconds = 0.02;
+const spinMilliseconds = 0.05;
 
 /**
  * How long the thread then sleeps at the device, unless a request waits for the event loop: waking up from there needs
