@@ -80,7 +80,7 @@ export const limits = {
   fileBytesMax: 2 ** 50,
 
   /** Decoded chunks kept in memory by one daemon. */
-  memoryCacheBytes: 64 * 1024 * 1024,
+  memoryCacheBytes: 32 * 1024 * 1024,
 
   /** Decoded chunk-map nodes kept in memory by one daemon. */
   mapCacheBytes: 16 * 1024 * 1024,

@@ -3,13 +3,7 @@ import { Cancelled, systemErrorCode, type ProgressListener } from '../base/index
 import type { ControlMessage, ControlMethod, ControlMethods } from './control-protocol.js';
 import { NotMounted, RemoteError } from './errors.js';
 import type { WarmRequest } from '../fetch/index.js';
-import type {
-  DaemonClient,
-  DaemonStatus,
-  PublishResult,
-  UnmountResult,
-  WarmResult,
-} from './types.js';
+import type { DaemonClient, DaemonStatus, PublishResult, UnmountResult, WarmResult } from './types.js';
 
 interface CallOptions {
   readonly signal?: AbortSignal | undefined;

@@ -20,6 +20,12 @@ export type ReadyMessage = { readonly ready: { readonly mountPath: string } } | 
 
 const daemonMain = fileURLToPath(new URL('./main.js', import.meta.url));
 
+/**
+ * A new generation of 1 MiB instead of 16 is collected so often that buffers outside V8's heap, which it does not weigh
+ * enough, never pile up: the difference is 50 MB of resident memory while chunks stream through, at no measured cost.
+ */
+const daemonOptions = ['--max-semi-space-size=1'];
+
 /** Lines of the daemon's log that an error shows. */
 const logTailLines = 5;
 
@@ -42,7 +48,7 @@ export async function mountVm(options: {
 
   const log = await open(paths.daemonLog, 'a', 0o600);
   try {
-    const child = spawn(process.execPath, [daemonMain, vmName], {
+    const child = spawn(process.execPath, [...daemonOptions, daemonMain, vmName], {
       cwd: '/',
       detached: true,
       stdio: ['ignore', log.fd, log.fd, 'ipc'],

