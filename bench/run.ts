@@ -1,13 +1,18 @@
 /** `make bench`: every measurement but those of a whole resume. Prints tables, writes JSON under bench/results/. */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
+import { benchFuse } from './fuse.js';
 import { benchImport } from './import.js';
 import { benchMount } from './mount.js';
 
 const resultsDirectory = fileURLToPath(new URL('../../bench/results/', import.meta.url));
 
 /** One part of the suite: prints its table and returns what goes into its JSON file. */
-const parts: Readonly<Record<string, () => Promise<object>>> = { import: benchImport, mount: benchMount };
+const parts: Readonly<Record<string, () => Promise<object>>> = {
+  import: benchImport,
+  mount: benchMount,
+  fuse: benchFuse,
+};
 
 const wanted = process.argv.slice(2);
 await mkdir(resultsDirectory, { recursive: true });

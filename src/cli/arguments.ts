@@ -12,7 +12,7 @@ export interface ByteSpan {
 /** Checked here already, so that a bad name is refused before anything is opened. */
 export const parseVmName = checkVmName;
 
-const engineNames: readonly EngineName[] = ['fuse-native'];
+const engineNames: readonly EngineName[] = ['fuse-native', 'kernel'];
 
 export function parseEngine(text: string): EngineName {
   const engine = engineNames.find((name) => name === text);

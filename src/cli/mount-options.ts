@@ -17,7 +17,7 @@ export function addMountOptions(command: Command): Command {
     .option('--at <path>', 'mount here instead of at the path that the version says', parseMountPath)
     .option('--version <version>', 'a version number or the name of a branch (default: the newest version)')
     .option('--ephemeral', 'take no lease; changes are thrown away at unmount')
-    .option('--engine <name>', 'what carries kernel requests: fuse-native')
+    .option('--engine <name>', 'what carries kernel requests: fuse-native (default) or kernel')
     .option('--allow-other', 'other users of this host may use the mount');
 }
 

@@ -5,6 +5,7 @@ import {
   checkMountPoint,
   MountBusy,
   mountFuseNative,
+  mountKernel,
   type Engine,
   type EngineName,
   type MountEngine,
@@ -18,7 +19,10 @@ import type { DaemonStatus, MountRequest, UnmountResult } from './types.js';
 
 const debug = createDebug('isr:daemon');
 
-const engines: Readonly<Record<EngineName, MountEngine>> = { 'fuse-native': mountFuseNative };
+const engines: Readonly<Record<EngineName, MountEngine>> = {
+  'fuse-native': mountFuseNative,
+  kernel: mountKernel,
+};
 
 /** How long an unmount waits for a program that is just ending (a hypervisor that was told to quit). */
 const busyGraceMs = 3000;

@@ -27,7 +27,7 @@ export interface Engine extends AsyncDisposable {
   status(): EngineStatus;
 }
 
-export type EngineName = 'fuse-native';
+export type EngineName = 'fuse-native' | 'kernel';
 
 export interface EngineStatus {
   readonly requests: number;

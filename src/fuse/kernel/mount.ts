@@ -3,14 +3,7 @@ import type { FileSystem } from '../../fs/index.js';
 import { EngineUnavailable, MountBusy, MountFailed } from '../errors.js';
 import { detach, syncMount } from '../fusermount.js';
 import { findMount, readMountTable, type MountEntry } from '../mount-table.js';
-import type {
-  Engine,
-  EngineCapabilities,
-  EngineName,
-  EngineOptions,
-  EngineStatus,
-  MountEngine,
-} from '../types.js';
+import type { Engine, EngineCapabilities, EngineOptions, EngineStatus, MountEngine } from '../types.js';
 import { Connection } from './connection.js';
 import { mountAsThisUser, type Mounter } from './mounting.js';
 import { liftDirtyLimit } from './write-back.js';
@@ -56,8 +49,7 @@ export async function mountKernelThrough(
 }
 
 class KernelEngine implements Engine {
-  // `EngineName` gains this name when the daemon's table of engines, which lists them all, gains the engine.
-  readonly name = 'kernel' as string as EngineName;
+  readonly name = 'kernel';
   readonly unmounted: Promise<string>;
 
   readonly #connection: Connection;

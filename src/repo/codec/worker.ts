@@ -1,3 +1,5 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { workerData } from 'node:worker_threads';
 import { move, transferableSymbol, valueSymbol } from 'piscina';
 import { DamagedObject } from '../errors.js';
@@ -10,7 +12,22 @@ import { sealUnlessKnown } from './seal-unless-known.js';
 
 const sealer = new Sealer(workerData as SealingSecrets);
 
+/** Jobs between collections: about 4 MiB of garbage. */
+const jobsPerCollection = 32;
+let jobsSinceCollection = 0;
+
+/**
+ * V8 weighs the buffers that jobs leave behind by their handles, so that tens of MiB a thread pile up before it collects
+ * them: measured, 80 MB of a daemon's resident set for no speed. It has no other way to be asked from JavaScript.
+ */
+setFlagsFromString('--expose-gc');
+const collect = runInNewContext('gc') as (options: { readonly type: 'minor' }) => void;
+
 export default function run(job: ThreadJob): unknown {
+  if (++jobsSinceCollection >= jobsPerCollection) {
+    jobsSinceCollection = 0;
+    collect({ type: 'minor' });
+  }
   try {
     return withoutCopy(perform(job));
   } catch (error) {
