@@ -1,6 +1,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { rootInode } from '../../src/fs/index.js';
 import { mountKernelThrough } from '../../src/fuse/kernel/mount.js';
 import { mountAsThisUser } from '../../src/fuse/kernel/mounting.js';
 import { ModelFileSystem } from '../../test/support/model-file-system.js';
@@ -18,7 +19,10 @@ for (let index = 0; index < Number(count); index++) {
   const mountPath = join(root, String(index));
   if (!existsSync(mountPath)) await mkdir(mountPath);
   const options = { mountPath, sourceName: `isr:served-${index}`, allowOther: false };
-  engines.push(await mountKernelThrough(mountAsThisUser, new ModelFileSystem(), options));
+  const fileSystem = new ModelFileSystem();
+  // Whoever serves owns what it serves, as a VM's directory does.
+  fileSystem.setAttributes(rootInode, { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 });
+  engines.push(await mountKernelThrough(mountAsThisUser, fileSystem, options));
 }
 process.stdout.write('mounted\n');
 await new Promise((resolve) => process.stdin.once('end', resolve).resume());
