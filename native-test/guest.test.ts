@@ -93,6 +93,26 @@ t.test(
   },
 );
 
+t.test('a throw-away run never touches the VM: not suspended, not on a real mount', async (t) => {
+  const { trial, host, last } = await suspendedGuest(t);
+  const other = await trial.addHost();
+  await other.isr(['mount', vmName], trial.url);
+  t.match(await other.isrError(['resume', vmName, '--ephemeral'], trial.url), { code: 'ALREADY_MOUNTED' });
+  await other.isr(['umount', vmName], trial.url);
+
+  await other.isr(['resume', vmName, '--ephemeral'], trial.url);
+  const consolePath = await consoleOf(trial, other);
+  t.equal((await waitForTick(consolePath)).nonce, last.nonce);
+  t.match(await other.isrError(['suspend', vmName], trial.url), { code: 'EPHEMERAL_MOUNT' });
+  const ticks = (await readTicks(consolePath)).length;
+  t.ok((await waitForTick(consolePath, ticks)).tick > last.tick, 'it runs on');
+  await runProgram('pkill', ['-KILL', '-f', `qemu-system.*${trial.root}`]);
+  await other.isr(['umount', vmName], trial.url);
+
+  t.match(await host.isr(['lease', 'show', vmName], trial.url), { lease: { state: 'free' } });
+  t.equal((await host.isr<{ versions: unknown[] }>(['versions', vmName], trial.url)).versions.length, 2);
+});
+
 t.test('a suspend whose publish fails goes on where it stopped', async (t) => {
   const { trial, host, last } = await suspendedGuest(t);
   await host.isr(['resume', vmName], trial.url);

@@ -13,11 +13,17 @@ interface CallOptions {
 /** A `DaemonClient` over the control socket. One connection a call; nothing to close. */
 export class ControlClient implements DaemonClient {
   readonly mountPath: string;
+  readonly ephemeral: boolean;
   readonly #vmName: string;
   readonly #socketPath: string;
 
-  constructor(vmName: string, socketPath: string, mountPath: string) {
-    this.mountPath = mountPath;
+  constructor(
+    vmName: string,
+    socketPath: string,
+    mount: { readonly mountPath: string; readonly ephemeral: boolean },
+  ) {
+    this.mountPath = mount.mountPath;
+    this.ephemeral = mount.ephemeral;
     this.#vmName = vmName;
     this.#socketPath = socketPath;
   }

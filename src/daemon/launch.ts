@@ -54,7 +54,7 @@ export async function mountVm(options: {
       stdio: ['ignore', log.fd, log.fd, 'ipc'],
     });
     const mountPath = await startUp(child, paths, options);
-    return new ControlClient(vmName, paths.controlSocket, mountPath);
+    return new ControlClient(vmName, paths.controlSocket, { mountPath, ephemeral: options.mount.ephemeral });
   } finally {
     await log.close();
   }
@@ -63,9 +63,7 @@ export async function mountVm(options: {
 /** The daemon of a mounted VM; undefined when it is not mounted (a dead daemon's leavings do not count). */
 export async function connectDaemon(paths: VmPaths, vmName: string): Promise<DaemonClient | undefined> {
   const found = await findDaemon(paths);
-  return found.state === 'alive'
-    ? new ControlClient(vmName, paths.controlSocket, found.record.mountPath)
-    : undefined;
+  return found.state === 'alive' ? new ControlClient(vmName, paths.controlSocket, found.record) : undefined;
 }
 
 function startUp(

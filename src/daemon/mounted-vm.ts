@@ -141,6 +141,7 @@ export class MountedVm {
   }
 
   async #unmount(options: { readonly lazy: boolean }): Promise<UnmountResult> {
+    await this.#session.whenPublished();
     // What cannot be flushed must not be unmounted: the program that wrote it can still react.
     await this.#session.flush();
     if (options.lazy) await this.#engine.unmount({ lazy: true });
@@ -161,13 +162,23 @@ export class MountedVm {
     }
   }
 
+  /** Somebody else unmounted. */
+  async #endAfterUnmount(): Promise<UnmountResult> {
+    await this.#session.whenPublished();
+    await this.#engine.unmount({ lazy: true });
+    return this.#finish();
+  }
+
   /** The mount is gone; the kernel has written back what it had. */
   async #finish(): Promise<UnmountResult> {
     try {
       return await this.#session.close();
     } finally {
-      await this.#resources[Symbol.asyncDispose]();
-      void this.#stopAnswering();
+      try {
+        await this.#resources[Symbol.asyncDispose]();
+      } finally {
+        void this.#stopAnswering();
+      }
     }
   }
 
@@ -178,13 +189,14 @@ export class MountedVm {
   }
 
   async #announce(): Promise<void> {
-    await writeRecord(this.#paths, this.mountPath);
+    await writeRecord(this.#paths, { mountPath: this.mountPath, ephemeral: this.#session.ephemeral });
     this.#resources.defer(() => removeRecord(this.#paths));
     this.#server = await ControlServer.listen(this.#paths.controlSocket, this.#handlers());
     void this.#engine.unmounted.then((reason) => {
       debug('unmounted from outside: %s', reason);
       // After `umount -l` the engine still serves programs that have files open.
-      this.#unmounting ??= this.#engine.unmount({ lazy: true }).then(() => this.#finish());
+      this.#unmounting ??= this.#endAfterUnmount();
+      this.#unmounting.catch((error: unknown) => debug('closing failed: %o', error));
     });
   }
 

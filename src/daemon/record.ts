@@ -10,17 +10,21 @@ const recordSchema = v.object({
   /** Tells a process from a later one with the same number. */
   startTime: v.optional(v.number()),
   mountPath: v.string(),
+  ephemeral: v.boolean(),
 });
 
 /** Which process serves a VM's mount, and where. */
 export type DaemonRecord = v.InferOutput<typeof recordSchema>;
 
 /** Announces this process as the daemon. The caller holds the VM's lock. */
-export async function writeRecord(paths: VmPaths, mountPath: string): Promise<void> {
+export async function writeRecord(
+  paths: VmPaths,
+  mount: Pick<DaemonRecord, 'mountPath' | 'ephemeral'>,
+): Promise<void> {
   const startTime = processStartTime(process.pid);
   const record: DaemonRecord = {
     pid: process.pid,
-    mountPath,
+    ...mount,
     ...(startTime === undefined ? {} : { startTime }),
   };
   const temporary = `${paths.daemonRecord}.new`;

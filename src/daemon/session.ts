@@ -21,7 +21,7 @@ import {
   type VmHistory,
 } from '../repo/index.js';
 import { openStore } from '../store/index.js';
-import { EphemeralMount, OldVersionNeedsEphemeral, OverlayBehind } from './errors.js';
+import { EphemeralMount, OldVersionNeedsEphemeral, OverlayBehind, VmBusy } from './errors.js';
 import { lockVm } from './vm-lock.js';
 import type { PublishResult, UnmountResult, WarmResult } from './types.js';
 
@@ -71,6 +71,7 @@ export class VmSession implements AsyncDisposable {
   #origin: Origin;
   #manifest: Manifest;
   #lease: HeldLease | undefined;
+  #publishing: Promise<PublishResult> | undefined;
 
   private constructor(parts: SessionParts) {
     this.repository = parts.repository;
@@ -119,9 +120,28 @@ export class VmSession implements AsyncDisposable {
 
   /**
    * Publishes the overlay as the next version, or saves it as a branch if the lease was lost. Changes wait meanwhile;
-   * refused while files are open for writing. When it fails, the overlay is as it was.
+   * refused while files are open for writing. When it fails, the overlay is as it was. `VmBusy` while another publish runs.
    */
   async publish(options: {
+    readonly releaseLease: boolean;
+    readonly signal?: AbortSignal;
+    readonly onProgress?: ProgressListener;
+  }): Promise<PublishResult> {
+    if (this.#publishing !== undefined) throw new VmBusy(this.vmName);
+    this.#publishing = this.#publish(options);
+    try {
+      return await this.#publishing;
+    } finally {
+      this.#publishing = undefined;
+    }
+  }
+
+  /** Resolves when no publish is under way: closing earlier would take the ground from under it. */
+  async whenPublished(): Promise<void> {
+    await this.#publishing?.catch(() => undefined);
+  }
+
+  async #publish(options: {
     readonly releaseLease: boolean;
     readonly signal?: AbortSignal;
     readonly onProgress?: ProgressListener;

@@ -60,6 +60,8 @@ export interface UnmountResult {
 /** Talks to the daemon of one mounted VM over its control socket. */
 export interface DaemonClient {
   readonly mountPath: string;
+  /** Its changes are thrown away at unmount. */
+  readonly ephemeral: boolean;
   status(): Promise<DaemonStatus>;
   /** Makes everything acknowledged flushed. */
   flush(): Promise<void>;

@@ -126,6 +126,8 @@ export class VersionFile implements BaseFile {
     );
     const isSlow = sleep(limits.fetchAroundDelayMs, false, { ref: false });
     if (await Promise.race([isAnswered, isSlow])) return;
+    // Others may have begun meanwhile.
+    if (this.#fetchesAround >= limits.fetchesAroundInFlight) return;
     this.#fetchesAround += 1;
     const { chunkBytes } = this.map;
     const sideBytes = Math.max(chunkBytes, limits.fetchAroundBytes);

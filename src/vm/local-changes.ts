@@ -33,7 +33,7 @@ export async function publishVm(
   const result = await (daemon === undefined
     ? publishUnmounted(target, options)
     : daemon.publish({ releaseLease: false, ...options }));
-  if (result.outcome !== 'branched') await writeGuestRecord(paths, 'fresh');
+  if (guest === 'saved' && result.outcome !== 'branched') await writeGuestRecord(paths, 'fresh');
   return result;
 }
 

@@ -3,7 +3,9 @@ import { join } from 'node:path';
 import createDebug from 'debug';
 import { systemErrorCode, type ProgressListener } from '../base/index.js';
 import {
+  AlreadyMounted,
   connectDaemon,
+  EphemeralMount,
   mountVm,
   NotMounted,
   type DaemonClient,
@@ -76,6 +78,7 @@ export async function suspendVm(target: VmTarget, options: SequenceOptions): Pro
   const startedMs = performance.now();
   const paths = pathsOf(target);
   const client = await connectDaemon(paths, target.vmName);
+  if (client?.ephemeral === true) throw new EphemeralMount(target.vmName);
   const saved = (await readGuestRecord(paths)) === 'saved';
   if (client === undefined) {
     if (!saved) throw new NotMounted(target.vmName);
@@ -135,16 +138,19 @@ async function run(
   if (before === 'saved' && !options.ephemeral) throw new SuspendUnfinished(vmName);
   const hadChanges = (await readLocalChanges(target)).changedFiles > 0;
   const mounted = await ensureMounted(target, options, paths);
+  let wrote = false;
   try {
     const hypervisor = await readHypervisor(vmName, mounted.mountPath);
     const context = hypervisorContext(vmName, mounted.mountPath, paths, options.signal);
     if ((await hypervisor.inspect(context)).state !== 'absent') throw new GuestRunning(vmName);
     options.onStep?.(step);
     if (!options.ephemeral) await writeGuestRecord(paths, 'ran');
+    wrote = !options.ephemeral;
     await action(hypervisor, context);
   } catch (error) {
     // Unless the adapter says that the guest ran, it never did: what was true before is true again.
-    if (!options.ephemeral && !(error instanceof GuestCrashed)) await writeGuestRecord(paths, before);
+    const ran = error instanceof GuestCrashed || error instanceof GuestRunning;
+    if (wrote && !ran) await writeGuestRecord(paths, before);
     if (mounted.byUs) await undoMount(target, mounted.client, options.ephemeral || hadChanges);
     throw error;
   }
@@ -163,6 +169,15 @@ async function undoMount(target: VmTarget, client: DaemonClient, keepChanges: bo
   } catch (error) {
     debug('%s stays mounted after a failed start: %o', target.vmName, error);
   }
+}
+
+/** What was asked for must be what is mounted: a throw-away run on a real overlay would change the VM. */
+function requireSameMount(vmName: string, mounted: DaemonClient, options: RunOptions): void {
+  const isSame =
+    mounted.ephemeral === options.ephemeral &&
+    options.version === undefined &&
+    (options.mountPath === undefined || options.mountPath === mounted.mountPath);
+  if (!isSame) throw new AlreadyMounted(vmName, mounted.mountPath);
 }
 
 /** Whether no hypervisor runs the VM here: it cannot without a mount. */
@@ -184,6 +199,7 @@ async function ensureMounted(
 ): Promise<{ readonly client: DaemonClient; readonly mountPath: string; readonly byUs: boolean }> {
   const running = await connectDaemon(paths, target.vmName);
   if (running !== undefined) {
+    requireSameMount(target.vmName, running, options);
     return { client: running, mountPath: running.mountPath, byUs: false };
   }
   options.onStep?.('mounting');
