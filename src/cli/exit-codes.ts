@@ -1,6 +1,6 @@
 import { Cancelled, IsrError, systemErrorCode, type ErrorFacts } from '../base/index.js';
 
-/** What the exit code of a command means; documented in docs/commands.md and never renumbered. */
+/** What the exit code of a command means; documented in docs/operations.md and never renumbered. */
 export const exitCodes = {
   ok: 0,
   /** A bug, or something this table does not know. */
