@@ -151,6 +151,9 @@ export const limits = {
   extendedAttributeBytesMax: 64 * 1024,
   extendedAttributesBytesMax: 64 * 1024,
 
+  /** Pieces of files, 128 KiB each, that threads other than the file system's can read: 2 GiB with 1 MiB of memory. A power of two. */
+  localReadWindows: 16_384,
+
   /** Kernel requests that may wait for the store at once; more are answered when others finish. */
   kernelRequestsWaiting: 256,
 

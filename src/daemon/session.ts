@@ -282,6 +282,7 @@ async function openParts(request: SessionRequest, resources: ResourceStack): Pro
       cachePath: home.cachePath,
       localCacheBytes: home.configuration.localCacheBytes,
       memoryCacheBytes: home.configuration.memoryCacheBytes,
+      chunkBytes: repository.header.chunkBytes,
     }),
   );
   const manifest = await loadManifest(originCommit(origin).manifest, fetcher);
@@ -290,6 +291,7 @@ async function openParts(request: SessionRequest, resources: ResourceStack): Pro
       directory: overlayDirectory,
       base: { manifest, identity: originIdentity(origin) },
       openFile: (map) => fetcher.openFile(map),
+      chunkMemory: fetcher.sharedMemory,
     }),
   );
   return { request, paths, resources, repository, history, fetcher, fileSystem, origin, manifest, lease };

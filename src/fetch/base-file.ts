@@ -2,6 +2,7 @@ import { setImmediate as eventLoopTurn, setTimeout as sleep } from 'node:timers/
 import { Cancelled, limits } from '../base/index.js';
 import { DamagedObject, packKey, type BlobReference, type ChunkMap, type FileMap } from '../repo/index.js';
 import { AbortScope } from './abort-scope.js';
+import type { ChunkPlace } from './chunk-memory.js';
 import { Turnstile } from './turnstile.js';
 import type { BaseFile, FetchClass, Fetcher, FetchOptions, WarmOptions, WarmResult } from './types.js';
 
@@ -41,6 +42,12 @@ export class VersionFile implements BaseFile {
       this.#copy(entry, chunk, piece, into);
     }
     return true;
+  }
+
+  resident(chunkIndex: number): 'zero' | ChunkPlace | undefined {
+    const entry = this.#chunks.peekEntry(chunkIndex);
+    if (entry === undefined || entry === 'zero') return entry;
+    return this.#fetcher.placeOf(entry);
   }
 
   isLocal(offsetBytes: number, lengthBytes: number): boolean {
@@ -101,7 +108,10 @@ export class VersionFile implements BaseFile {
     options: FetchOptions & { readonly signal: AbortSignal },
   ): Promise<void> {
     const entry = await chunks.entry(piece.chunkIndex, { signal: options.signal });
-    const chunk = entry === 'zero' ? entry : await this.#readChunk(entry, piece.chunkIndex, options);
+    const chunk =
+      entry === 'zero'
+        ? entry
+        : (this.#fetcher.peekChunk(entry) ?? (await this.#readChunk(entry, piece.chunkIndex, options)));
     if (options.signal.aborted) throw new Cancelled('Reading');
     this.#copy(entry, chunk, piece, into);
   }

@@ -12,10 +12,10 @@ import {
 import { ObjectTruncated, type ObjectStore } from '../store/index.js';
 import { AbortScope } from './abort-scope.js';
 import { VersionFile } from './base-file.js';
+import { ChunkMemory, type ChunkPlace, type SharedChunkMemory } from './chunk-memory.js';
 import { LocalCacheUnusable } from './errors.js';
 import { Flight, isMoreUrgent } from './flight.js';
 import { LocalCache, type CacheFiles } from './local-cache.js';
-import { MemoryCache } from './memory-cache.js';
 import { exactRange, PackNeighbourhood, rangeAround, sliceOf } from './pack-neighbourhood.js';
 import { StoreAccess, type PackRange } from './store-access.js';
 import { Turnstile } from './turnstile.js';
@@ -37,6 +37,8 @@ export interface FetcherOptions {
   readonly cachePath: string;
   readonly localCacheBytes: number;
   readonly memoryCacheBytes: number;
+  /** The repository's: memory is divided into pieces of this size. */
+  readonly chunkBytes: number;
   readonly clock?: Clock;
   /** Numbers in [0, 1). */
   readonly random?: () => number;
@@ -60,7 +62,7 @@ export async function createFetcher(options: FetcherOptions): Promise<Fetcher> {
       random: options.random ?? Math.random,
     }),
     localCache,
-    memory: new MemoryCache(options.memoryCacheBytes),
+    memory: new ChunkMemory(options.memoryCacheBytes, options.chunkBytes),
     cachePath: options.cachePath,
   });
 }
@@ -69,7 +71,7 @@ interface Parts {
   readonly codec: Pick<CodecPool, 'open'>;
   readonly access: StoreAccess;
   readonly localCache: LocalCache;
-  readonly memory: MemoryCache;
+  readonly memory: ChunkMemory;
   readonly cachePath: string;
 }
 
@@ -90,7 +92,7 @@ class TieredFetcher implements Fetcher {
   readonly #codec: Pick<CodecPool, 'open'>;
   readonly #access: StoreAccess;
   readonly #localCache: LocalCache;
-  readonly #memory: MemoryCache;
+  readonly #memory: ChunkMemory;
   readonly #cachePath: string;
   readonly #nodes = new NodeCache(limits.mapCacheBytes);
   readonly #neighbourhood = new PackNeighbourhood();
@@ -118,9 +120,17 @@ class TieredFetcher implements Fetcher {
   }
 
   peekChunk(reference: BlobReference): Uint8Array | undefined {
-    const chunk = this.#memory.get(reference.id);
+    const chunk = this.#memory.peek(reference.id);
     if (chunk !== undefined) this.#memoryHits += 1;
     return chunk;
+  }
+
+  placeOf(reference: BlobReference): ChunkPlace | undefined {
+    return this.#memory.place(reference.id);
+  }
+
+  get sharedMemory(): SharedChunkMemory {
+    return this.#memory.shared;
   }
 
   isLocal(reference: BlobReference): boolean {
@@ -129,7 +139,8 @@ class TieredFetcher implements Fetcher {
 
   async readChunk(reference: BlobReference, options: FetchOptions): Promise<Uint8Array> {
     const known = this.peekChunk(reference);
-    if (known !== undefined) return known;
+    // The caller gets it later, when another chunk may lie there.
+    if (known !== undefined) return new Uint8Array(known);
     const chunk = await this.#board(reference, 'chunk', options.fetchClass).plaintext(options.signal);
     this.#memory.set(reference.id, chunk);
     return chunk;

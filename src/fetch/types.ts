@@ -1,4 +1,5 @@
 import type { BlobKind, BlobReader, BlobReference, FileMap } from '../repo/index.js';
+import type { ChunkPlace, SharedChunkMemory } from './chunk-memory.js';
 import type { LocalCacheStatus } from './local-cache.js';
 
 /** In this order of priority. */
@@ -38,8 +39,17 @@ export interface Fetcher extends BlobReader, AsyncDisposable {
     options?: { readonly fetchClass?: FetchClass; readonly signal?: AbortSignal },
   ): Promise<Uint8Array>;
 
-  /** Verified plaintext of a chunk from the memory tier, or undefined. Shared: must not be modified. */
+  /**
+   * Verified plaintext of a chunk from the memory tier, or undefined. To be used at once: it holds the chunk only until
+   * the caller gives up its turn. Must not be modified.
+   */
   peekChunk(reference: BlobReference): Uint8Array | undefined;
+
+  /** Where other threads find a chunk that is in the memory tier. */
+  placeOf(reference: BlobReference): ChunkPlace | undefined;
+
+  /** The memory tier for other threads. */
+  readonly sharedMemory: SharedChunkMemory;
 
   /** Whether `readChunk` would succeed without the store (memory or local cache). Cheap, no promise. */
   isLocal(reference: BlobReference): boolean;
@@ -83,6 +93,9 @@ export interface BaseFile {
    * whether it did; `into` is unspecified otherwise. Bytes past the end of the file are zero.
    */
   readSync(offsetBytes: number, into: Uint8Array): boolean;
+
+  /** What of a chunk another thread can read in memory now: nothing but zeros, the whole of it, or nothing. */
+  resident(chunkIndex: number): 'zero' | ChunkPlace | undefined;
 
   /** Whether a `read` of this range would succeed without the store. May look at the local disk's directory, never waits. */
   isLocal(offsetBytes: number, lengthBytes: number): boolean;

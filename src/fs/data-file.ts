@@ -109,6 +109,8 @@ export class DataFiles {
 /** The overlay's pages of one inode. Which pages are valid is not known here. */
 export class DataFile {
   lastUse = 0;
+  /** Called before the descriptor closes, after which its number may belong to another file. */
+  onClosing: () => void = () => undefined;
   readonly #files: DataFiles;
   readonly #path: string;
   #descriptor = -1;
@@ -124,6 +126,16 @@ export class DataFile {
   /** The overlay has pages in it: that it is absent is damage from now on. */
   expectExisting(): void {
     this.#exists = true;
+  }
+
+  /** The number under which other threads may read the file until `onClosing`; -1 if it cannot be opened now. */
+  sharedDescriptor(): number {
+    try {
+      return this.#opened();
+    } catch {
+      // Whoever reads it in place will say why.
+      return -1;
+    }
   }
 
   get isSyncing(): boolean {
@@ -244,6 +256,7 @@ export class DataFile {
   /** Unless it is being synced: then the sync closes it if the file is gone. */
   closeDescriptor(): void {
     if (this.#descriptor < 0 || this.#syncs > 0) return;
+    this.onClosing();
     closeSync(this.#descriptor);
     this.#descriptor = -1;
     this.#files.closed(this);

@@ -4,6 +4,7 @@ import { newPageEdges, type FileContent, type PageEdges } from './file-content.j
 import type { Gate } from './gate.js';
 import { Handles, type OpenFile } from './handles.js';
 import type { FileInode } from './inode.js';
+import type { LocalReadTable } from './local-reads/index.js';
 import type { Overlay } from './overlay.js';
 import { pageBytes } from './page-bitmap.js';
 import { notLocal, type HandleId } from './types.js';
@@ -24,6 +25,7 @@ export class FileAccess {
   readonly #gate: Gate;
   readonly #now: () => bigint;
   readonly #onError: (error: unknown) => void;
+  #localReads: LocalReadTable | undefined;
   /** For changes that are made at once. */
   readonly #edges = newPageEdges();
 
@@ -37,6 +39,11 @@ export class FileAccess {
     this.#gate = parts.gate;
     this.#now = parts.now;
     this.#onError = parts.onError;
+  }
+
+  /** From now on, what is read in place is entered into the table. */
+  share(table: LocalReadTable): void {
+    this.#localReads = table;
   }
 
   read(
@@ -54,6 +61,9 @@ export class FileAccess {
     const wanted = lengthBytes === into.length ? into : into.subarray(0, lengthBytes);
     if (content.readNow(offsetBytes, wanted)) {
       open.served(offsetBytes, lengthBytes);
+      if (this.#localReads !== undefined) {
+        content.share(this.#localReads, open.file.number, offsetBytes, lengthBytes);
+      }
       return lengthBytes;
     }
     const mayRefuse = intent === 'ahead' && !open.continuesStream(offsetBytes);

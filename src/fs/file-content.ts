@@ -1,9 +1,11 @@
-import type { BaseFile, FetchOptions } from '../fetch/index.js';
+import type { BaseFile, ChunkPlace, FetchOptions } from '../fetch/index.js';
 import type { FileMap } from '../repo/index.js';
 import type { DataFile } from './data-file.js';
+import { FileWindows, windowBytes, type LocalReadTable } from './local-reads/index.js';
 import { PageBitmap, pageBytes } from './page-bitmap.js';
 
 const zeroPage = Buffer.alloc(pageBytes);
+const windowOf = (offsetBytes: number): number => Math.floor(offsetBytes / windowBytes);
 
 /** Room for the base's bytes of the pages that a write covers in part: its first, and its last if that is another. */
 export interface PageEdges {
@@ -47,6 +49,8 @@ export class FileContent {
   readonly #openFile: (map: FileMap) => BaseFile;
   #map: FileMap | undefined;
   #base: BaseFile | undefined;
+  /** What other threads know of the content. */
+  #windows: FileWindows | undefined;
 
   constructor(options: {
     readonly data: DataFile;
@@ -191,11 +195,16 @@ export class FileContent {
   /** The pages are stored, and the journal knows. */
   markWritten(first: number, count: number, sizeBytes: number): void {
     if (count > 0) this.pages.add(first, count);
+    const sizeBefore = this.sizeBytes;
     this.sizeBytes = sizeBytes;
+    this.#windows?.changed(first, count);
+    if (sizeBytes !== sizeBefore) this.#windows?.withdrawFrom(windowOf(Math.min(sizeBytes, sizeBefore)));
   }
 
   /** Forgets what lies past the new end. The data file is left to `clearTail` and to whoever gives space back. */
   resize(sizeBytes: number): void {
+    // The last window that stays tells a length, too.
+    this.#windows?.withdrawFrom(windowOf(Math.min(sizeBytes, this.sizeBytes)));
     if (sizeBytes < this.sizeBytes) {
       this.pages.removeFrom(Math.ceil(sizeBytes / pageBytes));
       this.baseLimitBytes = Math.min(this.baseLimitBytes, sizeBytes);
@@ -227,12 +236,37 @@ export class FileContent {
     if (map.sizeBytes !== this.sizeBytes) {
       throw new Error(`a base of ${map.sizeBytes} bytes for a file of ${this.sizeBytes}`);
     }
+    this.#windows?.withdrawFrom(0);
     this.generation += 1;
     this.#map = map;
     this.#base = undefined;
     this.baseLimitBytes = map.sizeBytes;
     this.pages.removeFrom(0);
     this.recordedAt = -1;
+  }
+
+  /** The range was read in place: from now on other threads can do so, too. */
+  share(table: LocalReadTable, inode: number, offsetBytes: number, lengthBytes: number): void {
+    if (this.#windows === undefined) {
+      const windows = new FileWindows(table, inode, this);
+      this.#windows = windows;
+      this.data.onClosing = () => windows.withdrawFrom(0);
+    }
+    this.#windows.enterRead(offsetBytes, lengthBytes);
+  }
+
+  /** Where the base's bytes of a range are in memory, if they are in one piece. */
+  residentBase(
+    offsetBytes: number,
+    lengthBytes: number,
+  ): 'zero' | (ChunkPlace & { readonly offsetBytes: number }) | undefined {
+    const base = this.#openBase();
+    const { chunkBytes } = base.map;
+    const chunkIndex = Math.floor(offsetBytes / chunkBytes);
+    const offsetInChunk = offsetBytes - chunkIndex * chunkBytes;
+    if (offsetInChunk + lengthBytes > chunkBytes) return undefined;
+    const found = base.resident(chunkIndex);
+    return found === undefined || found === 'zero' ? found : { ...found, offsetBytes: offsetInChunk };
   }
 
   /** Where data starts at or after an offset within the file; what the base holds counts as data unless it is all zero. */

@@ -12,6 +12,7 @@ export {
   readOverlaySummary,
   type OverlaySummary,
 } from './overlay-directory.js';
+export { LocalReader, unknown as unknownLocally, type SharedLocalReads } from './local-reads/index.js';
 export { notLocal, rootInode } from './types.js';
 export type {
   AllocateMode,

@@ -39,6 +39,14 @@ export class PageBitmap {
     );
   }
 
+  /** The pages `32 * index` to `32 * index + 31` as bits of a signed number, the first page lowest. */
+  word(index: number): number {
+    const perSegment = segmentPages / 32;
+    const segment = this.#segments.get(Math.floor(index / perSegment));
+    if (segment === undefined) return 0;
+    return segment === 'full' ? -1 : wordAt(segment, index % perSegment) | 0;
+  }
+
   /** Whether every page of the range is in the set. */
   hasAll(first: number, count: number): boolean {
     if (count === 1) return this.has(first);

@@ -1,4 +1,5 @@
 import type { MaybePromise } from '../base/index.js';
+import type { SharedLocalReads } from './local-reads/index.js';
 
 /** Identifies an inode while the file system is mounted; never re-used for another inode under one mount path. */
 export type InodeNumber = number & { readonly __brand: 'InodeNumber' };
@@ -126,6 +127,12 @@ export interface FileSystem {
     intent: 'demand' | 'ahead',
     signal?: AbortSignal,
   ): MaybePromise<number | typeof notLocal>;
+
+  /**
+   * What other threads need to answer reads of local data themselves, with a `LocalReader`. From now on it is kept true
+   * for what `read` answers at once. A file system without it has all reads answered by its own thread.
+   */
+  shareReads?(): SharedLocalReads;
 
   /** Writes all of `data` (O_APPEND is the kernel's work). A whole-page write never fetches. */
   write(handle: HandleId, offsetBytes: number, data: Uint8Array): MaybePromise<number>;

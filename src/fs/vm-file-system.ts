@@ -1,7 +1,7 @@
 import { constants, statfsSync } from 'node:fs';
 import createDebug from 'debug';
 import { limits, systemClock, type Clock, type MaybePromise } from '../base/index.js';
-import type { BaseFile } from '../fetch/index.js';
+import type { BaseFile, SharedChunkMemory } from '../fetch/index.js';
 import type { FileMap, Manifest, PublishSource } from '../repo/index.js';
 import { bootId } from '../system/index.js';
 import { FileSystemBusy, FileSystemError, localDiskError } from './errors.js';
@@ -10,6 +10,7 @@ import { checkOffset, checkSize, FileAccess } from './file-access.js';
 import { Gate } from './gate.js';
 import { attributesOf, modeTypes, type FileInode, type Inode } from './inode.js';
 import { isUnlinked } from './inode-table.js';
+import { LocalReadTable, type SharedLocalReads } from './local-reads/index.js';
 import { NameSpace, type NamesChange } from './name-space.js';
 import { Overlay } from './overlay.js';
 import { overlayPublishSource } from './publish-source.js';
@@ -38,6 +39,8 @@ export interface OpenOverlayOptions {
   /** The version that is changed. `identity` names it, and an overlay is only ever opened over the same one. */
   readonly base: { readonly manifest: Manifest; readonly identity: string };
   readonly openFile: (map: FileMap) => BaseFile;
+  /** The memory that `BaseFile.resident` speaks of, for `VmFileSystem.shareReads`. */
+  readonly chunkMemory?: SharedChunkMemory;
   /**
    * Numbers of a new overlay's inodes start here (the root is 1 always). Overlays that follow each other at one path
    * should not share numbers: the kernel may still have pages of the old ones.
@@ -76,6 +79,8 @@ export class VmFileSystem implements FileSystem, AsyncDisposable {
   readonly #gate = new Gate();
   readonly #directory: string;
   readonly #clock: Pick<Clock, 'now'>;
+  readonly #chunkMemory: SharedChunkMemory;
+  #localReads: LocalReadTable | undefined;
 
   /** Use `openOverlay`. */
   constructor(
@@ -84,9 +89,11 @@ export class VmFileSystem implements FileSystem, AsyncDisposable {
       readonly directory: string;
       readonly clock: Pick<Clock, 'now'>;
       readonly onError: (error: unknown) => void;
+      readonly chunkMemory?: SharedChunkMemory;
     },
   ) {
     this.#overlay = overlay;
+    this.#chunkMemory = options.chunkMemory ?? noChunkMemory;
     this.#names = new NameSpace(overlay.table);
     this.#directory = options.directory;
     this.#clock = options.clock;
@@ -215,6 +222,12 @@ export class VmFileSystem implements FileSystem, AsyncDisposable {
     signal?: AbortSignal,
   ): MaybePromise<number | typeof notLocal> {
     return this.#access.read(handle, offsetBytes, into, intent, signal);
+  }
+
+  shareReads(): SharedLocalReads {
+    this.#localReads ??= new LocalReadTable(limits.localReadWindows, this.#chunkMemory);
+    this.#access.share(this.#localReads);
+    return this.#localReads.shared;
   }
 
   write(handle: HandleId, offsetBytes: number, data: Uint8Array): MaybePromise<number> {
@@ -422,6 +435,12 @@ export class VmFileSystem implements FileSystem, AsyncDisposable {
     this.#overlay.commit({ type: 'change', attributes: [patch] });
   }
 }
+
+const noChunkMemory: SharedChunkMemory = {
+  cellBytes: 0,
+  cells: new SharedArrayBuffer(0),
+  sequences: new SharedArrayBuffer(0),
+};
 
 const emptyFile: StoredInode['body'] = { kind: 'file', size: 0, baseLimit: 0, base: null };
 

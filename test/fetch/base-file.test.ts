@@ -77,6 +77,7 @@ async function publishWorld(t: Test): Promise<World> {
       cachePath: join(directory, cacheName),
       localCacheBytes: 1e9,
       memoryCacheBytes: 1e8,
+      chunkBytes,
     });
     t.teardown(() => opened[Symbol.asyncDispose]());
     return opened;

@@ -55,6 +55,7 @@ export class FakeVersion {
         fill(offsetBytes, into);
         return true;
       },
+      resident: () => (map.root === 'zero' ? 'zero' : undefined),
       isLocal: (offsetBytes, lengthBytes) => this.isLocal(offsetBytes, lengthBytes),
       read: async (offsetBytes, into, options) => {
         const read = { offsetBytes, lengthBytes: into.length, options };
