@@ -1,201 +1,127 @@
 /**
- * Engines compared in one run, over the file system that VMs see and data that is all in its overlay: random 4 KiB
- * reads with a cold page cache, by one reader and by four, and reading from start to end.
+ * Engines compared in one run over the same local data, each in a process of its own: the local file system itself,
+ * `fuse-native`, the engine `kernel`, and libfuse's C example. Page caches of the targets are cold; what lies behind the
+ * mounts is warm unless a measure says otherwise. Targets take turns within each round, and ratios are taken within rounds.
  */
-import { execFile, spawn } from 'node:child_process';
-import { constants } from 'node:fs';
+import { execFile } from 'node:child_process';
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { text } from 'node:stream/consumers';
-import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { openOverlay, rootInode, type FileSystem } from '../src/fs/index.js';
-import { mountFuseNative, mountKernel, type MountEngine } from '../src/fuse/index.js';
-import type { Manifest } from '../src/repo/index.js';
-import { formatTable } from './support/table.js';
+import { ResourceStack } from '../src/base/index.js';
+import { buildCReference, type CReference } from './fuse/c-reference.js';
+import { LoadProgram } from './fuse/load.js';
+import { measures, take, type Sample } from './fuse/measures.js';
+import { judge, printTables, printVerdicts, type Verdict } from './fuse/report.js';
+import { Results } from './fuse/results.js';
+import {
+  dataFile,
+  engineTarget,
+  plainTarget,
+  referenceTarget,
+  writesFile,
+  type Target,
+} from './fuse/targets.js';
+import { writeGuestMemory } from './guest-memory.js';
 
 const run = promisify(execFile);
-const readerProgram = fileURLToPath(new URL('./support/random-reader.js', import.meta.url));
-
 const mebibyte = 1024 * 1024;
-const pageBytes = 4096;
-const fileBytes = 128 * mebibyte;
-/** Enough for both programs' code to be compiled for most of it. */
-const readsOfAll = 24_000;
-const rounds = 3;
 
-const engines: Readonly<Record<string, MountEngine>> = {
-  'fuse-native': mountFuseNative,
-  kernel: mountKernel,
-};
+const dataBytes = 128 * mebibyte;
+const writesBytes = 16 * mebibyte;
+const kernelThreads = [1, 2] as const;
 
-interface Round {
-  readonly engine: string;
-  readonly oneReaderPerSecond: number;
-  readonly oneReaderMedianMicroseconds: number;
-  readonly fourReadersPerSecond: number;
-  readonly sequentialBytesPerSecond: number;
+export interface FuseBenchOptions {
+  /** After one that does not count, in which the programs' code is compiled. */
+  readonly rounds: number;
+  /** The longest that one measure of one target takes. */
+  readonly seconds: number;
 }
 
 export interface FuseFigures {
-  readonly rounds: readonly Round[];
-  /** Requests of one random reader, as a multiple of fuse-native's: the median of the rounds. */
-  readonly ratio: number;
+  readonly processors: number;
+  readonly samples: readonly Sample[];
+  readonly verdicts: readonly Verdict[];
+  readonly reference: CReference;
 }
 
-/** Mounts are new for each round, so that the page cache has nothing of them. */
-export async function benchFuse(): Promise<FuseFigures> {
+export async function benchFuse(
+  options: FuseBenchOptions = { rounds: 5, seconds: 0.25 },
+): Promise<FuseFigures> {
   const root = await mkdtemp(join(tmpdir(), 'isr-bench-fuse-'));
-  const measured: Round[] = [];
+  const resources = new ResourceStack();
+  resources.defer(() => rm(root, { recursive: true, force: true }));
   try {
-    await using fileSystem = await openOverlay({
-      directory: join(root, 'overlay'),
-      base: { manifest: emptyManifest, identity: 'bench' },
-      openFile: () => {
-        throw new Error('an empty version has no files');
-      },
+    const load = await LoadProgram.build(root);
+    const data = join(root, 'data');
+    await writeData(data);
+    const reference = await buildCReference(root);
+    const targets = await openTargets(root, data, reference, resources);
+    // What lies in memory or in the host's page cache is there before anything counts.
+    for (const { files } of targets) {
+      if (files.memory !== undefined) await load.measure('sequential', files.memory, 2, String(mebibyte));
+    }
+    const results = new Results(await measureInTurns(load, targets, options));
+    const names = targets.map(({ name }) => name);
+    printTables(results, names);
+    if (reference.program === undefined) console.log(`\n${reference.missing}`);
+    const verdicts = judge(results, {
+      native: 'fuse-native',
+      reference: referenceName,
+      ours: names.filter((name) => name.startsWith('kernel')),
     });
-    await fill(fileSystem);
-    for (let round = 0; round < rounds; round++) {
-      for (const [engine, mountEngine] of Object.entries(engines)) {
-        measured.push(await measure(root, fileSystem, engine, mountEngine));
+    printVerdicts(verdicts);
+    return { processors: cpus().length, samples: results.samples, verdicts, reference };
+  } finally {
+    await resources[Symbol.asyncDispose]();
+  }
+}
+
+/** What RAM of a guest looks like, and pages to be overwritten. */
+async function writeData(directory: string): Promise<void> {
+  await mkdir(directory);
+  await writeGuestMemory(join(directory, dataFile), dataBytes);
+  await writeGuestMemory(join(directory, writesFile), writesBytes, 2);
+}
+
+const referenceName = 'C: passthrough_ll';
+
+async function openTargets(
+  root: string,
+  data: string,
+  reference: CReference,
+  resources: ResourceStack,
+): Promise<readonly Target[]> {
+  const { stdout } = await run('findmnt', ['-no', 'FSTYPE', '-T', root]);
+  const targets = [resources.use(plainTarget(`${stdout.trim()} (disk)`, data))];
+  targets.push(resources.use(await engineTarget('fuse-native', undefined, join(root, 'fuse-native'), data)));
+  for (const threads of kernelThreads) {
+    targets.push(resources.use(await engineTarget('kernel', threads, join(root, `kernel-${threads}`), data)));
+  }
+  if (reference.program !== undefined) {
+    const at = join(root, 'reference');
+    targets.push(resources.use(await referenceTarget(referenceName, reference.program, at, data)));
+  }
+  return targets;
+}
+
+/** Every measure on every target, another target first each round. */
+async function measureInTurns(
+  load: LoadProgram,
+  targets: readonly Target[],
+  { rounds, seconds }: FuseBenchOptions,
+): Promise<readonly Sample[]> {
+  const samples: Sample[] = [];
+  for (let round = 0; round <= rounds; round++) {
+    for (const measure of measures) {
+      if (round === 0 && measure.fromDisk === true) continue;
+      for (let turn = 0; turn < targets.length; turn++) {
+        const target = targets[(turn + round) % targets.length];
+        if (target === undefined) continue;
+        const sample = await take(load, target, measure, round, seconds);
+        if (sample !== undefined && round > 0) samples.push(sample);
       }
     }
-  } finally {
-    await rm(root, { recursive: true, force: true });
   }
-  const ratio = medianRatio(measured);
-  print(measured, ratio);
-  return { rounds: measured, ratio };
-}
-
-const emptyManifest: Manifest = {
-  inodes: new Map([
-    [
-      1,
-      {
-        number: 1,
-        permissions: 0o755,
-        uid: 0,
-        gid: 0,
-        accessTimeNs: 1n,
-        modifyTimeNs: 1n,
-        changeTimeNs: 1n,
-        extendedAttributes: new Map(),
-        kind: 'directory',
-        entries: new Map(),
-      },
-    ],
-  ]),
-};
-
-async function fill(fileSystem: FileSystem): Promise<void> {
-  const { handle } = await fileSystem.create(rootInode, 'file', 0o644, constants.O_RDWR, { uid: 0, gid: 0 });
-  const block = Buffer.alloc(mebibyte);
-  for (let offset = 0; offset < fileBytes; offset += mebibyte) {
-    for (let at = 0; at < mebibyte; at += 8) block.writeDoubleLE(Math.random(), at);
-    await fileSystem.write(handle, offset, block);
-  }
-  await fileSystem.release(handle);
-}
-
-async function measure(
-  root: string,
-  fileSystem: FileSystem,
-  engine: string,
-  mountEngine: MountEngine,
-): Promise<Round> {
-  const one = await mounted(root, fileSystem, mountEngine, (path) => readAtRandom(path, 1));
-  const four = await mounted(root, fileSystem, mountEngine, (path) => readAtRandom(path, 4));
-  const sequentialSeconds = await mounted(root, fileSystem, mountEngine, readFromStartToEnd);
-  return {
-    engine,
-    oneReaderPerSecond: one.perSecond,
-    oneReaderMedianMicroseconds: one.medianMicroseconds,
-    fourReadersPerSecond: four.perSecond,
-    sequentialBytesPerSecond: fileBytes / sequentialSeconds,
-  };
-}
-
-async function mounted<T>(
-  root: string,
-  fileSystem: FileSystem,
-  mountEngine: MountEngine,
-  use: (path: string) => Promise<T>,
-): Promise<T> {
-  const mountPath = join(root, 'mount');
-  await mkdir(mountPath, { recursive: true });
-  const engine = await mountEngine(fileSystem, { mountPath, sourceName: 'isr:bench', allowOther: false });
-  try {
-    return await use(join(mountPath, 'file'));
-  } finally {
-    await engine[Symbol.asyncDispose]();
-  }
-}
-
-/** Each reader has a part of the file of its own; they start together. */
-async function readAtRandom(
-  path: string,
-  readers: number,
-): Promise<{ readonly perSecond: number; readonly medianMicroseconds: number }> {
-  const pages = Math.floor(fileBytes / pageBytes / readers);
-  const children = await Promise.all(
-    Array.from({ length: readers }, async (_, index) => {
-      const args = [readerProgram, path, index * pages, pages, readsOfAll / readers].map(String);
-      const child = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'inherit'] });
-      const ready = new Promise((resolve) => child.stdout.once('readable', resolve));
-      const output = text(child.stdout);
-      await ready;
-      return { child, output };
-    }),
-  );
-  for (const { child } of children) child.stdin.end();
-  const results = await Promise.all(
-    children.map(async ({ output }) => {
-      const json = (await output).slice('ready\n'.length);
-      return JSON.parse(json) as { readonly seconds: number; readonly medianMicroseconds: number };
-    }),
-  );
-  const seconds = Math.max(...results.map((result) => result.seconds));
-  return {
-    perSecond: readsOfAll / seconds,
-    medianMicroseconds: median(results.map((result) => result.medianMicroseconds)),
-  };
-}
-
-async function readFromStartToEnd(path: string): Promise<number> {
-  const startedMs = performance.now();
-  await run('dd', [`if=${path}`, 'of=/dev/null', 'bs=1M', 'status=none']);
-  return (performance.now() - startedMs) / 1000;
-}
-
-function medianRatio(measured: readonly Round[]): number {
-  const perSecond = (wanted: string) =>
-    measured.filter(({ engine }) => engine === wanted).map((round) => round.oneReaderPerSecond);
-  const native = perSecond('fuse-native');
-  return median(perSecond('kernel').map((value, round) => value / (native[round] ?? Number.NaN)));
-}
-
-function median(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
-}
-
-function print(measured: readonly Round[], ratio: number): void {
-  console.log(
-    '\nRandom 4 KiB reads and one sequential read through a mount, all data local, page cache cold\n',
-  );
-  console.log(
-    formatTable(
-      ['engine', '1 reader', 'median', '4 readers', 'sequential'],
-      measured.map((round) => [
-        round.engine,
-        `${round.oneReaderPerSecond.toFixed(0)}/s`,
-        `${round.oneReaderMedianMicroseconds.toFixed(0)} us`,
-        `${round.fourReadersPerSecond.toFixed(0)}/s`,
-        `${(round.sequentialBytesPerSecond / 1e6).toFixed(0)} MB/s`,
-      ]),
-    ),
-  );
-  console.log(`\nOne reader gets ${ratio.toFixed(2)} times as many answers from kernel as from fuse-native.`);
+  return samples;
 }

@@ -7,6 +7,8 @@ export interface EngineOptions {
   readonly sourceName: string;
   /** Other users of the host may use the mount (the hypervisor runs as one). */
   readonly allowOther: boolean;
+  /** Threads that answer local reads; engines without threads ignore it. */
+  readonly threads?: number;
 }
 
 /**
