@@ -142,6 +142,16 @@ export const limits = {
   /** Records that an overlay's journal gathers before it is written anew: bounds its size on disk and the time to open it. */
   overlayJournalBytes: 16 * 1024 * 1024,
 
+  /**
+   * Bytes at the journal's end that are kept for the records without which nothing can be flushed or published when the
+   * disk is full; and for those too that give names and content up.
+   */
+  overlayJournalReserveBytes: 16 * 1024,
+  overlayJournalRemovalBytes: 64 * 1024,
+
+  /** Commits that an overlay remembers to have been made from it while their fate is unknown: one is the rule. */
+  overlayAnnouncedCommits: 16,
+
   /** Files that are open through one mount at once. */
   openHandles: 65_536,
 

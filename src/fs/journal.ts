@@ -23,7 +23,7 @@ const fdatasyncLater = promisify(fdatasync);
  * Zeros are written this far ahead: a sync of blocks that the file has already needs no change of the disk's own
  * metadata, and a full disk still lets names be removed.
  */
-const spareBytes = 64 * 1024;
+const spareBytes = 128 * 1024;
 const growthBytes = 256 * 1024;
 const growth = Buffer.alloc(growthBytes);
 
@@ -98,11 +98,11 @@ export class Journal {
     }
   }
 
-  /** Goes on after `lengthBytes`, as `read` found it; what follows there is cut off. */
+  /** Goes on after `lengthBytes`, as `read` found it; what follows there is overwritten, so that its space stays ours. */
   static resume(path: string, lengthBytes: number): Journal {
     try {
       const descriptor = openSync(path, 'r+');
-      ftruncateSync(descriptor, lengthBytes);
+      clearFrom(descriptor, lengthBytes);
       return new Journal(path, descriptor, lengthBytes);
     } catch (error) {
       throw localDiskError(error, `opening ${path}`);
@@ -113,11 +113,17 @@ export class Journal {
     return this.#lengthBytes;
   }
 
-  /** Throws, and appends nothing, when the disk is full. */
-  append(record: string): void {
+  /**
+   * Throws, and appends nothing, when the disk is full. `leavingBytes`: of the space that the file has already, so much
+   * is left to records that matter more.
+   */
+  append(record: string, leavingBytes = 0): void {
     if (this.#failure !== undefined) throw this.#failure;
     const line = Buffer.from(sealLine(record));
-    this.#reserve(line.length);
+    const isFull = !this.#reserve(line.length);
+    if (isFull && this.#lengthBytes + line.length + leavingBytes > this.#allocatedBytes && leavingBytes > 0) {
+      throw new FileSystemError('ENOSPC', `The disk of ${this.#path} is full.`);
+    }
     try {
       writeAll(this.#descriptor, line, this.#lengthBytes);
     } catch (error) {
@@ -198,13 +204,16 @@ export class Journal {
     }
   }
 
-  #reserve(lengthBytes: number): void {
-    if (this.#lengthBytes + lengthBytes + spareBytes <= this.#allocatedBytes) return;
+  /** Answers whether there is room to spare. */
+  #reserve(lengthBytes: number): boolean {
+    const neededBytes = this.#lengthBytes + lengthBytes + spareBytes;
+    if (neededBytes <= this.#allocatedBytes) return true;
     try {
       this.#allocatedBytes += writeSync(this.#descriptor, growth, 0, growthBytes, this.#allocatedBytes);
     } catch {
       // The disk is full: the record may still fit into what is there. If not, its own write says so.
     }
+    return neededBytes <= this.#allocatedBytes;
   }
 
   /** A record that was written in part must not be found later behind a shorter one. */
@@ -255,6 +264,13 @@ function writeAnew(path: string, records: Iterable<string>): { descriptor: numbe
     rmSync(newPath(path), { force: true });
     throw localDiskError(error, `writing ${path}`);
   }
+}
+
+/** A record that was torn there must not be found later behind a shorter one. Zeros are no record. */
+function clearFrom(descriptor: number, lengthBytes: number): void {
+  const { size } = fstatSync(descriptor);
+  if (size > lengthBytes + growthBytes + spareBytes) ftruncateSync(descriptor, lengthBytes);
+  else if (size > lengthBytes) writeAll(descriptor, Buffer.alloc(size - lengthBytes), lengthBytes);
 }
 
 function adopt(path: string): void {

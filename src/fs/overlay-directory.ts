@@ -6,6 +6,7 @@ import { bootId } from '../system/index.js';
 import { DataFiles } from './data-file.js';
 import { readOverlayState } from './overlay-state.js';
 import { journalPath } from './overlay.js';
+import type { AnnouncedCommits } from './records.js';
 
 export interface OverlaySummary {
   /** Which version the changes were made to. */
@@ -14,6 +15,10 @@ export interface OverlaySummary {
   readonly dirtyBytes: number;
   /** Inodes that were changed, made or removed. */
   readonly changedFiles: number;
+  /** Commits that were to be made from it, oldest first, and whether it was changed after the last. */
+  readonly announced: AnnouncedCommits;
+  /** No inode of it has this number, or a larger one. */
+  readonly nextInode: number;
 }
 
 /** Whether a directory holds an overlay. */
@@ -27,7 +32,7 @@ export function overlayExists(directory: string): boolean {
  */
 export async function readOverlaySummary(directory: string): Promise<OverlaySummary | undefined> {
   try {
-    const { header, table } = await readOverlayState(journalPath(directory), {
+    const { header, table, announced } = await readOverlayState(journalPath(directory), {
       bootId: bootId(),
       dataFiles: new DataFiles(join(directory, 'data')),
       openFile: () => {
@@ -38,6 +43,8 @@ export async function readOverlaySummary(directory: string): Promise<OverlaySumm
       identity: header.base,
       dirtyBytes: table.overlayBytes(),
       changedFiles: table.changedCount(),
+      announced,
+      nextInode: table.nextInode,
     };
   } catch (error) {
     if (systemErrorCode(error) === 'ENOENT') return undefined;

@@ -1,4 +1,4 @@
-import { systemErrorCode } from '../base/index.js';
+import { limits, systemErrorCode } from '../base/index.js';
 import type { BaseFile } from '../fetch/index.js';
 import type { FileMap } from '../repo/index.js';
 import type { DataFiles } from './data-file.js';
@@ -8,6 +8,7 @@ import { Journal, type JournalContent } from './journal.js';
 import {
   decodeRecord,
   overlayFormat,
+  type AnnouncedCommits,
   type Flushed,
   type OverlayHeader,
   type OverlayRecord,
@@ -28,7 +29,11 @@ export interface OverlayState {
   readonly end: 'closed' | 'killed' | 'rebooted';
   /** Whether records are missing in the middle: damage, unless the journal was being written or power was lost. */
   readonly hasGap: boolean;
+  readonly announced: AnnouncedCommits;
 }
+
+/** Of an overlay that was never given to a commit. */
+export const noneAnnounced: AnnouncedCommits = { commits: [], changedSince: true };
 
 /** Reads a journal into a table; no data file is touched. */
 export async function readOverlayState(
@@ -54,6 +59,7 @@ export function* stateRecords(state: {
   readonly bootId: string | undefined;
   readonly table: InodeTable;
   readonly sequence: number;
+  readonly announced: AnnouncedCommits;
   /** The content that becomes the base, as in `InodeTable.rebase`. */
   readonly rebased?: ReadonlyMap<number, FileMap>;
 }): Generator<string, void> {
@@ -64,6 +70,7 @@ export function* stateRecords(state: {
     bootId: state.bootId ?? null,
     nextInode: state.table.nextInode,
     removed: state.rebased === undefined ? state.table.removedCount() : 0,
+    ...(state.announced.commits.length === 0 ? {} : { announced: state.announced }),
   };
   yield JSON.stringify(header);
   for (const record of state.table.store(state.rebased)) yield JSON.stringify(record);
@@ -95,8 +102,10 @@ function replay(
   for (const record of records.slice(1, ready)) applyBeginning(table, record);
   const following = records.slice(ready + 1);
   const believed = sameBoot ? following : following.slice(0, lastFlushed(following) + 1);
+  let announced = header.announced ?? noneAnnounced;
   const isDurable = sameBoot ? () => true : durability(believed);
   believed.forEach((record, index) => {
+    announced = announcedAfter(announced, record);
     if (record.type === 'change') table.apply(record);
     if (record.type === 'wrote' && isDurable(record.inode, readyRecord.sequence + index)) {
       table.applyWrote(record);
@@ -110,13 +119,15 @@ function replay(
     lengthBytes: content.lengthBytes,
     hasGap: content.hasGap,
     sequence: readyRecord.sequence + following.length,
+    announced,
     end: !sameBoot ? 'rebooted' : following.at(-1)?.type === 'closed' ? 'closed' : 'killed',
   };
 }
 
 function readHeader(path: string, record: OverlayRecord | undefined): OverlayHeader {
   if (record?.type !== 'overlay') throw new OverlayDamaged(path, 'its first record is missing');
-  if (record.format !== overlayFormat) throw new OverlayFormatUnknown(path, String(record.format));
+  if (!(record.format >= 1 && record.format <= overlayFormat))
+    throw new OverlayFormatUnknown(path, String(record.format));
   return record;
 }
 
@@ -124,6 +135,18 @@ function applyBeginning(table: InodeTable, record: OverlayRecord): void {
   if (record.type === 'change') table.apply(record);
   else if (record.type === 'segment') table.loadPages(record);
   else throw new Error(`a record of type ${record.type} at the beginning`);
+}
+
+/** Keeps the newest few: an older one was made from a state that later ones contain. */
+export function announce(announced: AnnouncedCommits, commit: string): AnnouncedCommits {
+  const commits = [...announced.commits, commit].slice(-limits.overlayAnnouncedCommits);
+  return { commits, changedSince: false };
+}
+
+function announcedAfter(announced: AnnouncedCommits, record: OverlayRecord): AnnouncedCommits {
+  if (record.type === 'committing') return announce(announced, record.commit);
+  const changes = record.type === 'change' || record.type === 'wrote' || record.type === 'changed';
+  return changes && !announced.changedSince ? { ...announced, changedSince: true } : announced;
 }
 
 function lastFlushed(records: readonly OverlayRecord[]): number {

@@ -1,17 +1,31 @@
 import { closeSync, existsSync, fsyncSync, mkdirSync, openSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { limits } from '../base/index.js';
 import type { BaseFile } from '../fetch/index.js';
 import type { FileMap, Manifest } from '../repo/index.js';
 import { DataFiles } from './data-file.js';
-import { localDiskError, OverlayDamaged, OverlayMismatch } from './errors.js';
+import { FileSystemError, localDiskError, OverlayDamaged, OverlayMismatch } from './errors.js';
 import type { PageEdges } from './file-content.js';
 import type { FileInode, Inode } from './inode.js';
 import { InodeTable, isUnlinked } from './inode-table.js';
 import { Journal } from './journal.js';
 import { manifestChanges } from './manifest-changes.js';
-import { readOverlayState, stateRecords, type OverlayState } from './overlay-state.js';
+import {
+  announce,
+  noneAnnounced,
+  readOverlayState,
+  stateRecords,
+  type OverlayState,
+} from './overlay-state.js';
 import { pageBytes } from './page-bitmap.js';
-import { wroteRecord, type Change, type Flushed, type Mark } from './records.js';
+import {
+  wroteRecord,
+  type AnnouncedCommits,
+  type Change,
+  type Committing,
+  type Flushed,
+  type Mark,
+} from './records.js';
 
 export interface OverlayOptions {
   /** Made if absent; its parent must exist. Belongs to this process alone while the overlay is open. */
@@ -35,6 +49,7 @@ interface OverlayParts {
   readonly journal: Journal;
   /** The number of the next record. */
   readonly sequence: number;
+  readonly announced: AnnouncedCommits;
 }
 
 /**
@@ -53,6 +68,7 @@ export class Overlay {
   /** Which version the changes were made to. */
   #identity: string;
   #sequence: number;
+  #announced: AnnouncedCommits;
   /** All records below are durable. */
   #durableSequence = 0;
   /** Files whose data may not be durable. */
@@ -76,6 +92,7 @@ export class Overlay {
     this.#journal = parts.journal;
     this.#identity = parts.options.base.identity;
     this.#sequence = parts.sequence;
+    this.#announced = parts.announced;
     this.#begunBytes = parts.journal.lengthBytes;
     parts.table.onGone = (inode) => this.#forget(inode);
   }
@@ -109,10 +126,12 @@ export class Overlay {
     const table = new InodeTable({ nextInode: firstInodeNumber, removed: 0, dataFiles, openFile });
     for (const change of manifestChanges(base.manifest, firstInodeNumber)) table.apply(change);
     const sequence = 0;
-    const records = stateRecords({ identity: base.identity, bootId: options.bootId, table, sequence });
+    const announced = noneAnnounced;
+    const { bootId } = options;
+    const records = stateRecords({ identity: base.identity, bootId, table, sequence, announced });
     const journal = Journal.begin(journalPath(options.directory), records);
     syncDirectory(dirname(options.directory));
-    return new Overlay({ options, table, dataFiles, journal, sequence });
+    return new Overlay({ options, table, dataFiles, journal, sequence, announced });
   }
 
   static async #reopen(options: OverlayOptions, dataFiles: DataFiles): Promise<Overlay> {
@@ -128,18 +147,39 @@ export class Overlay {
       state.end === 'rebooted'
         ? await beginAfterReboot(options, state)
         : Journal.resume(journalPath(directory), state.lengthBytes);
-    const { table, sequence } = state;
-    const overlay = new Overlay({ options, table, dataFiles, journal, sequence });
+    const { table, sequence, announced } = state;
+    const overlay = new Overlay({ options, table, dataFiles, journal, sequence, announced });
     overlay.#append(JSON.stringify({ type: 'opened' } satisfies Mark));
     if (state.end === 'killed') overlay.#recover();
     overlay.#discardOrphans();
     return overlay;
   }
 
+  /** What `announceCommit` was told since the base was adopted. */
+  get announced(): AnnouncedCommits {
+    return this.#announced;
+  }
+
   /** Acknowledges a change of names or attributes: it is in the journal, then in the table. */
   commit(change: Change): void {
-    this.#append(JSON.stringify(change));
+    const { overlayJournalRemovalBytes, overlayJournalReserveBytes } = limits;
+    this.#append(
+      JSON.stringify(change),
+      givesUp(change) ? overlayJournalReserveBytes : overlayJournalRemovalBytes,
+    );
+    this.#announced = changedSince(this.#announced);
     this.table.apply(change);
+  }
+
+  /**
+   * The state as it is now is about to become a version, known by `commit`; nothing may be written until this resolves,
+   * and then it is durable. If the process dies before `rebase`, whoever opens the overlay again can find out whether
+   * the version came to exist, and whether the overlay is still the same.
+   */
+  async announceCommit(commit: string): Promise<void> {
+    this.#append(JSON.stringify({ type: 'committing', commit } satisfies Committing));
+    this.#announced = announce(this.#announced, commit);
+    await this.#flush([], 'some');
   }
 
   /** As `commit`; `inode` takes the name of another. */
@@ -165,6 +205,7 @@ export class Overlay {
   write(file: FileInode, offsetBytes: number, data: Uint8Array, edges: PageEdges, timeNs: bigint): void {
     const { content } = file;
     const endBytes = offsetBytes + data.length;
+    this.#beforeStore();
     this.#dirty.add(file);
     content.store(offsetBytes, data, edges);
     const first = Math.floor(offsetBytes / pageBytes);
@@ -179,6 +220,7 @@ export class Overlay {
     edges: PageEdges,
     timeNs: bigint,
   ): void {
+    this.#beforeStore();
     this.#dirty.add(file);
     const { first, count } = file.content.storeZeros(range.startBytes, range.endBytes, edges);
     this.#acknowledge(file, first, count, range.sizeBytes, timeNs);
@@ -209,10 +251,14 @@ export class Overlay {
   rebase(identity: string, files: ReadonlyMap<number, FileMap>): Promise<void> {
     return this.#replaceJournal(async () => {
       const { bootId } = this.#options;
-      const state = { identity, bootId, table: this.table, sequence: this.#sequence, rebased: files };
+      const state = {
+        ...{ identity, bootId, table: this.table, sequence: this.#sequence },
+        ...{ rebased: files, announced: noneAnnounced },
+      };
       await this.#journal.replace(stateRecords(state), this.#journal.lengthBytes);
       this.#begunBytes = this.#journal.lengthBytes;
       this.#identity = identity;
+      this.#announced = noneAnnounced;
       this.table.rebase(files);
       for (const file of this.table.files()) {
         if (isUnlinked(file)) continue;
@@ -242,12 +288,20 @@ export class Overlay {
     }
   }
 
-  #append(record: string): void {
-    this.#journal.append(record);
+  /** `leavingBytes`: as in `Journal.append`; for records that nothing depends on. */
+  #append(record: string, leavingBytes = 0): void {
+    this.#journal.append(record, leavingBytes);
     this.#sequence += 1;
     const grownBytes = this.#journal.lengthBytes - this.#begunBytes;
     if (grownBytes <= this.#options.journalGrowthBytes) return;
     if (!this.#compacting && this.#closing === undefined) this.#compact();
+  }
+
+  /** Writes in place make no record: the first after an announced commit does, before it happens. */
+  #beforeStore(): void {
+    if (this.#announced.changedSince) return;
+    this.#append(JSON.stringify({ type: 'changed' } satisfies Mark));
+    this.#announced = changedSince(this.#announced);
   }
 
   /** The data is stored: now the journal, then the table, may say so. */
@@ -256,7 +310,8 @@ export class Overlay {
     const added = count === 0 || content.pages.hasAll(first, count) ? 0 : count;
     if (added > 0 || sizeBytes !== content.sizeBytes) {
       content.recordedAt = this.#sequence;
-      this.#append(wroteRecord(file.number, first, added, sizeBytes, timeNs));
+      const record = wroteRecord(file.number, first, added, sizeBytes, timeNs);
+      this.#append(record, limits.overlayJournalRemovalBytes);
       content.markWritten(first, added, sizeBytes);
       file.timesUnrecorded = false;
     } else {
@@ -311,8 +366,13 @@ export class Overlay {
       modified: String(file.modifyTimeNs),
       changed: String(file.changeTimeNs),
     };
-    this.commit({ type: 'change', attributes: [patch] });
-    file.timesUnrecorded = false;
+    try {
+      this.commit({ type: 'change', attributes: [patch] });
+      file.timesUnrecorded = false;
+    } catch (error) {
+      // A full disk is no reason not to flush the data.
+      if (!(error instanceof FileSystemError && error.errno === 'ENOSPC')) throw error;
+    }
   }
 
   #discardLater(discard: () => void): void {
@@ -351,7 +411,10 @@ export class Overlay {
     this.#replaceJournal(async () => {
       const keptFrom = this.#journal.lengthBytes;
       const { bootId } = this.#options;
-      const state = { identity: this.#identity, bootId, table: this.table, sequence: this.#sequence };
+      const state = {
+        ...{ identity: this.#identity, bootId, table: this.table, sequence: this.#sequence },
+        announced: this.#announced,
+      };
       const records = [...stateRecords(state)];
       // Pages of the state must be durable before a journal that claims them without a `flushed` record.
       await this.flush();
@@ -383,7 +446,8 @@ export class Overlay {
       content.recordedAt = this.#sequence - 1;
       // A write in place past the end, whose record was not made.
       content.clearTail();
-      // Writes in place make no record; the disk remembers when the last was.
+      // Writes in place make no record; the disk remembers when the last was. None was since an announced commit.
+      if (!this.#announced.changedSince) continue;
       const storedNs = content.data.modifyTimeNs();
       if (storedNs === undefined || storedNs <= file.changeTimeNs) continue;
       file.modifyTimeNs = file.changeTimeNs = storedNs;
@@ -411,7 +475,7 @@ export function journalPath(directory: string): string {
 
 /** Only what was flushed is in the state; records and data that came later are left behind for good. */
 async function beginAfterReboot(options: OverlayOptions, state: OverlayState): Promise<Journal> {
-  const { table, sequence } = state;
+  const { table, sequence, announced } = state;
   for (const { content } of table.files()) {
     content.clearTail();
     if (content.stores > 0) await content.data.sync();
@@ -419,7 +483,7 @@ async function beginAfterReboot(options: OverlayOptions, state: OverlayState): P
   const { directory, base, bootId } = options;
   return Journal.begin(
     journalPath(directory),
-    stateRecords({ identity: base.identity, bootId, table, sequence }),
+    stateRecords({ identity: base.identity, bootId, table, sequence, announced }),
   );
 }
 
@@ -432,6 +496,16 @@ async function syncData(files: readonly FileInode[]): Promise<void> {
     for (const { content } of queue) await content.data.sync();
   };
   await Promise.all(Array.from({ length: syncsAtOnce }, worker));
+}
+
+function changedSince(announced: AnnouncedCommits): AnnouncedCommits {
+  return announced.changedSince ? announced : { ...announced, changedSince: true };
+}
+
+/** Whether a change only gives names or content up, and so makes room. */
+function givesUp({ created, entries, truncate }: Change): boolean {
+  if (created !== undefined) return false;
+  return truncate !== undefined || (entries?.every(({ inode }) => inode === null) ?? false);
 }
 
 function runAll(tasks: readonly (() => void)[]): void {

@@ -1,14 +1,15 @@
 import type { FileMap } from '../repo/index.js';
 
-/** The version of the overlay's format; another is refused by name. */
-export const overlayFormat = 1;
+/** The version of the overlay's format; a later one is refused by name. 2: announced commits. */
+export const overlayFormat = 2;
 
 /**
  * What the overlay's journal consists of: first `overlay`, then the state when the journal was begun as `change` and
  * `segment` records, then `ready`, then what happened since. Records state results, not operations, so that reading
  * them needs no rules. Times are decimal nanoseconds since 1970, bytes are base64.
  */
-export type OverlayRecord = OverlayHeader | Change | StoredPages | Ready | Wrote | Flushed | Mark;
+export type OverlayRecord =
+  OverlayHeader | Change | StoredPages | Ready | Wrote | Flushed | Committing | Mark;
 
 export interface OverlayHeader {
   readonly type: 'overlay';
@@ -20,6 +21,16 @@ export interface OverlayHeader {
   readonly nextInode: number;
   /** Inodes of the base that are gone. */
   readonly removed: number;
+  /** What `committing` records have said since the base was adopted. */
+  readonly announced?: AnnouncedCommits;
+}
+
+/** Commits that this overlay's content was given to, of which it is not known here whether they exist. */
+export interface AnnouncedCommits {
+  /** Oldest first; each is whatever the publisher knows its commit by. */
+  readonly commits: readonly string[];
+  /** Whether something was changed since the last of them: then the overlay is more than what it says. */
+  readonly changedSince: boolean;
 }
 
 /** One acknowledged change of names and attributes; applied in the order of the fields. */
@@ -105,9 +116,18 @@ export interface Flushed {
   readonly inodes: readonly number[] | 'all';
 }
 
-/** `opened`: data may have been overwritten in place since. `closed`: everything is durable, and nothing followed. */
+/** The state at this place is about to become a version. */
+export interface Committing {
+  readonly type: 'committing';
+  readonly commit: string;
+}
+
+/**
+ * `opened`: data may have been overwritten in place since. `closed`: everything is durable, and nothing followed.
+ * `changed`: data is about to be overwritten in place, the first change since a `committing`.
+ */
 export interface Mark {
-  readonly type: 'opened' | 'closed';
+  readonly type: 'opened' | 'closed' | 'changed';
 }
 
 /** On the path of every write that needs a record: no object is built. */
@@ -128,8 +148,10 @@ const knownTypes: ReadonlySet<unknown> = new Set<OverlayRecord['type']>([
   'ready',
   'wrote',
   'flushed',
+  'committing',
   'opened',
   'closed',
+  'changed',
 ]);
 
 /** The journal's checksums have been compared: what is left to check is that this release knows the record. */

@@ -14,7 +14,7 @@ import { LocalReadTable, type SharedLocalReads } from './local-reads/index.js';
 import { NameSpace, type NamesChange } from './name-space.js';
 import { Overlay } from './overlay.js';
 import { overlayPublishSource } from './publish-source.js';
-import type { AttributePatch, Change, StoredInode } from './records.js';
+import type { AnnouncedCommits, AttributePatch, Change, StoredInode } from './records.js';
 import {
   rootInode,
   type AllocateMode,
@@ -364,6 +364,19 @@ export class VmFileSystem implements FileSystem, AsyncDisposable {
   publishSource(chunkBytes: number): PublishSource {
     this.#requireFrozen();
     return overlayPublishSource(this.#overlay.table, chunkBytes);
+  }
+
+  /**
+   * While frozen, before the commit: the state as it is now is about to become a version. Durable when this resolves;
+   * `announced` then tells, in this process or a later one, until `rebase`.
+   */
+  announceCommit(commit: string): Promise<void> {
+    this.#requireFrozen();
+    return this.#overlay.announceCommit(commit);
+  }
+
+  get announced(): AnnouncedCommits {
+    return this.#overlay.announced;
   }
 
   /**

@@ -40,13 +40,20 @@ t.test('an overlay belongs to one version', async (t) => {
 
 t.test('a summary tells what is there without opening it', async (t) => {
   const { fileSystem, options } = await openTree(t, disk, { bootId: undefined });
-  t.same(await readOverlaySummary(options.directory), { identity: '1', dirtyBytes: 0, changedFiles: 0 });
+  const none = { commits: [], changedSince: true };
+  t.same(await readOverlaySummary(options.directory), {
+    ...{ identity: '1', dirtyBytes: 0, changedFiles: 0 },
+    ...{ announced: none, nextInode: 3 },
+  });
   const handle = await openPath(fileSystem, 'disk');
   await fileSystem.write(handle, 0, Buffer.alloc(8192, 1));
   await fileSystem.makeNode(rootInode, 'new', 0o600, caller);
   t.same(fileSystem.dirty(), { bytes: 8192, changedFiles: 2 });
   await fileSystem.flush();
-  t.same(await readOverlaySummary(options.directory), { identity: '1', dirtyBytes: 8192, changedFiles: 2 });
+  t.same(await readOverlaySummary(options.directory), {
+    ...{ identity: '1', dirtyBytes: 8192, changedFiles: 2 },
+    ...{ announced: none, nextInode: 4 },
+  });
   await fileSystem.close();
   t.ok(overlayExists(options.directory));
   await discardOverlay(options.directory);
