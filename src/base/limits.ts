@@ -14,6 +14,16 @@ export const limits = {
   /** Packs being uploaded at once by a publish, which keeps them in memory: one on its way while the next is sent off. */
   packUploadsInFlight: 2,
 
+  /**
+   * Packs of an earlier attempt whose chunks a publish knows at once, around the last one that was of use (2 GiB of
+   * chunks, 3 MB of memory); and reads of their indexes that are under way at once.
+   */
+  earlierPacksKnown: 64,
+  earlierPackReadsInFlight: 8,
+
+  /** Packs of unfinished publishes that a host remembers: 2 TiB of chunks, 2 MB on disk. */
+  earlierPacksRecorded: 65_536,
+
   /** What a publish reads from a file at a time (at least one chunk): enough that the cost of a read vanishes. */
   publishReadBytes: 1024 * 1024,
 

@@ -14,9 +14,11 @@ import type {
   BlobReference,
   ChangedRange,
   FileMap,
+  PackId,
   SourceFile,
 } from '../types.js';
 import { inOrder } from '../in-order.js';
+import type { EarlierPacks } from './earlier-packs.js';
 import { PackWriter, type PackReservation } from './pack-writer.js';
 
 export interface ContentWriterOptions {
@@ -29,6 +31,10 @@ export interface ContentWriterOptions {
   /** Called with the number of a file's bytes that are behind us now, repeatedly. */
   readonly onPosition: (file: SourceFile, doneBytes: number) => void;
   readonly signal: AbortSignal | undefined;
+  /** Chunks that need not be stored again. */
+  readonly earlierPacks: EarlierPacks;
+  /** Called before a pack of chunks is uploaded; waited for. */
+  readonly onPackBegun: ((packId: PackId) => Promise<void>) | undefined;
 }
 
 /** What the pipeline does next; all files pass through it one after the other, so that small ones keep it busy too. */
@@ -70,10 +76,10 @@ export class ContentWriter {
   readonly #readBuffers: SharedArrayBuffer[] = [];
 
   constructor(options: ContentWriterOptions) {
-    const { repository, signal } = options;
+    const { repository, signal, onPackBegun } = options;
     this.#options = options;
     this.#chunkBytes = repository.header.chunkBytes;
-    this.#chunkPacks = new PackWriter(repository.store, repository.sealer, signal);
+    this.#chunkPacks = new PackWriter(repository.store, repository.sealer, signal, onPackBegun);
     this.#nodePacks = new PackWriter(repository.store, repository.sealer, signal);
   }
 
@@ -82,9 +88,10 @@ export class ContentWriter {
     return this.#chunkPacks.isEmpty && this.#nodePacks.isEmpty;
   }
 
-  /** Bytes of all pack objects, as far as they are complete. */
+  /** Bytes of all pack objects, as far as they are complete, and of chunks in earlier packs. */
   get storedBytes(): number {
-    return this.#chunkPacks.storedBytes + this.#nodePacks.storedBytes;
+    const { usedBytes } = this.#options.earlierPacks;
+    return this.#chunkPacks.storedBytes + this.#nodePacks.storedBytes + usedBytes;
   }
 
   /** The new maps of the files, in the same order. What they refer to is stored when `finish` has resolved. */
@@ -223,6 +230,10 @@ export class ContentWriter {
       if (outcome.outcome !== 'sealed') continue;
       const { id, sealed } = outcome;
       let reference = this.#written.get(id);
+      if (reference === undefined) {
+        reference = await this.#options.earlierPacks.find(id);
+        if (reference !== undefined) this.#written.set(id, reference);
+      }
       if (reference === undefined) {
         const counter = result.reservation.firstCounter + position;
         const blob = { kind: 'chunk', id, counter, plaintextBytes: this.#chunkBytes, sealed } as const;

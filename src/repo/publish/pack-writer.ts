@@ -71,6 +71,7 @@ export class PackWriter {
   readonly #store: ObjectStore;
   readonly #sealer: Sealer;
   readonly #signal: AbortSignal | undefined;
+  readonly #onUpload: ((packId: PackId) => Promise<void>) | undefined;
   /** The pack that takes new reservations, and full ones that still have some. */
   readonly #packs = new Map<PackId, OpenPack>();
   #filling: OpenPack | undefined;
@@ -79,10 +80,17 @@ export class PackWriter {
   #storedBytes = 0;
   #blobs = 0;
 
-  constructor(store: ObjectStore, sealer: Sealer, signal: AbortSignal | undefined) {
+  /** `onUpload` is called before a pack is uploaded, and waited for. */
+  constructor(
+    store: ObjectStore,
+    sealer: Sealer,
+    signal: AbortSignal | undefined,
+    onUpload?: (packId: PackId) => Promise<void>,
+  ) {
     this.#store = store;
     this.#sealer = sealer;
     this.#signal = signal;
+    this.#onUpload = onUpload;
   }
 
   /** Bytes of all packs, as far as they are complete. */
@@ -156,6 +164,7 @@ export class PackWriter {
   /** Never rejects: the first failure is thrown by the next call that may throw. */
   async #put(packId: PackId, parts: readonly Uint8Array[]): Promise<void> {
     try {
+      await this.#onUpload?.(packId);
       await this.#store.put(
         packKey(packId),
         parts,

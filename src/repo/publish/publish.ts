@@ -9,17 +9,20 @@ import type {
   BlobReference,
   Branch,
   Commit,
+  CommitDraft,
   FileMap,
   HeldLease,
   HostIdentity,
   Manifest,
   ManifestInode,
+  PackId,
   PublishSource,
   SourceFile,
   SourceInode,
   VersionNumber,
 } from '../types.js';
 import { ContentWriter } from './content-writer.js';
+import { EarlierPacks } from './earlier-packs.js';
 import { sameDirectory } from './same-directory.js';
 import { throttled } from '../throttled.js';
 
@@ -41,6 +44,18 @@ export interface PublishRequest {
   readonly reader: BlobReader;
   /** Called for each new blob, before it is durable, for instance to keep it in a cache; waited for. */
   readonly onSealed?: (reference: BlobReference, kind: BlobKind, sealed: Uint8Array) => void | Promise<void>;
+  /**
+   * Packs that `onPackBegun` of earlier attempts named, in that order: chunks in them are not uploaded again. Packs that
+   * are not in the store do no harm.
+   */
+  readonly earlierPacks?: readonly PackId[];
+  /** Called before a pack of chunks is uploaded; waited for. */
+  readonly onPackBegun?: (packId: PackId) => Promise<void>;
+  /**
+   * Called when everything is stored, before the commit (or branch) is made; waited for. If it rejects, neither is made.
+   * The commit that exists afterwards is told by its manifest's place, which is never used twice.
+   */
+  readonly beforeCommit?: (draft: CommitDraft) => Promise<void>;
   /** In bytes of the files, holes and unchanged parts included. */
   readonly onProgress?: ProgressListener;
   readonly signal?: AbortSignal;
@@ -81,6 +96,19 @@ export type Published =
  */
 export async function publishVersion(request: PublishRequest): Promise<Published> {
   await refuseEarly(request);
+  const published = await attempt(request, request.earlierPacks ?? []);
+  // Somebody removed a pack between its use and the commit: then none of them is to be trusted.
+  return published ?? (await attempt(request, [])) ?? Promise.reject(new Error('no earlier pack was used'));
+}
+
+/** Undefined when a pack of an earlier attempt vanished meanwhile. */
+async function attempt(
+  request: PublishRequest,
+  earlierPackIds: readonly PackId[],
+): Promise<Published | undefined> {
+  const { repository, signal } = request;
+  const options = signal === undefined ? {} : { signal };
+  const earlierPacks = new EarlierPacks(repository, earlierPackIds, options);
   const inodes = [...request.source.inodes()];
   const sources = inodes.flatMap((inode) => (inode.kind === 'file' ? [inode.content] : []));
   const content = new ContentWriter({
@@ -89,6 +117,8 @@ export async function publishVersion(request: PublishRequest): Promise<Published
     onSealed: request.onSealed,
     onPosition: progressOf(sources, request.onProgress),
     signal: request.signal,
+    earlierPacks,
+    onPackBegun: request.onPackBegun,
   });
   try {
     const maps = await content.writeFiles(sources);
@@ -97,6 +127,7 @@ export async function publishVersion(request: PublishRequest): Promise<Published
     if (parent !== undefined) return await settleUnchanged(request, parent, manifest);
     const reference = await content.writeBlob(encodeChecked(manifest), 'manifest');
     await content.finish();
+    if (!(await earlierPacks.areThere())) return undefined;
     if (request.signal?.aborted === true) throw new Cancelled('Publishing');
     return await commit(request, manifest, reference, content.storedBytes);
   } finally {
@@ -134,6 +165,7 @@ async function commit(
     storedBytes,
     parent,
   };
+  await request.beforeCommit?.(draft);
   const history = repository.history(vmName);
   const saveBranch = async (reason: LeaseLost): Promise<Published> => {
     return { outcome: 'branched', branch: await history.saveBranch(draft), reason, files, storedBytes };
