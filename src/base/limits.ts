@@ -59,6 +59,12 @@ export const limits = {
   /** Entries in a chunk-map node: 512 chunks of 128 KiB are 64 MiB; a node is about 16 KiB when sealed. */
   mapNodeEntries: 512,
 
+  /** Map nodes that a search for data or holes looks through before other work gets its turn: about a millisecond. */
+  mapNodesPerTurn: 256,
+
+  /** Runs of pages that such a search looks at in a turn: each may be a system call. */
+  pageRunsPerTurn: 512,
+
   /** Longest blob we open: guards memory against a forged length before authentication. */
   blobBytesMax: 64 * 1024 * 1024,
 

@@ -4,7 +4,15 @@ import { DamagedObject, packKey, type BlobReference, type ChunkMap, type FileMap
 import { AbortScope } from './abort-scope.js';
 import type { ChunkPlace } from './chunk-memory.js';
 import { Turnstile } from './turnstile.js';
-import type { BaseFile, FetchClass, Fetcher, FetchOptions, WarmOptions, WarmResult } from './types.js';
+import type {
+  BaseFile,
+  FetchClass,
+  Fetcher,
+  FetchOptions,
+  SoughtBytes,
+  WarmOptions,
+  WarmResult,
+} from './types.js';
 
 /** The part of a read that lies in one chunk. */
 interface Piece {
@@ -13,6 +21,8 @@ interface Piece {
   readonly endInChunk: number;
   readonly startInRead: number;
 }
+
+const soughtChunks = { data: 'data', hole: 'zero' } as const;
 
 /** Chunks whose places in the local cache are looked up before other work gets its turn. */
 const residencyStep = 256;
@@ -73,6 +83,25 @@ export class VersionFile implements BaseFile {
     }
   }
 
+  findSync(sought: SoughtBytes, startBytes: number, endBytes: number): number | undefined {
+    const { first, end } = this.#chunkRange(startBytes, endBytes);
+    const found = this.#chunks.peekNext(soughtChunks[sought], first, end);
+    return found === undefined ? undefined : this.#place(sought, found, startBytes, endBytes);
+  }
+
+  async find(
+    sought: SoughtBytes,
+    startBytes: number,
+    endBytes: number,
+    options: FetchOptions,
+  ): Promise<number> {
+    const { first, end } = this.#chunkRange(startBytes, endBytes);
+    const { fetchClass, signal } = options;
+    const loading = signal === undefined ? {} : { signal };
+    const found = await this.#chunksFor(fetchClass).next(soughtChunks[sought], first, end, loading);
+    return this.#place(sought, found, startBytes, endBytes);
+  }
+
   async residency(options: FetchOptions): Promise<{ readonly chunks: number; readonly localChunks: number }> {
     let chunks = 0;
     let localChunks = 0;
@@ -89,6 +118,19 @@ export class VersionFile implements BaseFile {
     const first = Math.floor(offsetBytes / this.map.chunkBytes);
     const end = Math.ceil((offsetBytes + lengthBytes) / this.map.chunkBytes);
     return this.#fetcher.warmChunks(this.#references(first, end - first, options), options);
+  }
+
+  #chunkRange(startBytes: number, endBytes: number): { readonly first: number; readonly end: number } {
+    const { chunkBytes } = this.map;
+    return { first: Math.floor(startBytes / chunkBytes), end: Math.ceil(endBytes / chunkBytes) };
+  }
+
+  /** Where a chunk that was found begins within a range; a hole also begins where the file ends. */
+  #place(sought: SoughtBytes, chunkIndex: number, startBytes: number, endBytes: number): number {
+    const { chunkBytes, sizeBytes } = this.map;
+    const chunkAt = chunkIndex * chunkBytes;
+    const foundBytes = sought === 'hole' ? Math.min(chunkAt, sizeBytes) : chunkAt;
+    return Math.min(Math.max(foundBytes, startBytes), endBytes);
   }
 
   async *#references(

@@ -10,6 +10,7 @@ export type {
   Fetcher,
   FetchOptions,
   FetchStatus,
+  SoughtBytes,
   WarmOptions,
   WarmResult,
 } from './types.js';

@@ -84,6 +84,9 @@ export interface Fetcher extends BlobReader, AsyncDisposable {
   status(): FetchStatus;
 }
 
+/** What lseek(2) can look for. */
+export type SoughtBytes = 'data' | 'hole';
+
 /** Read access to one file of a version. Holds no resources of its own. */
 export interface BaseFile {
   readonly map: FileMap;
@@ -102,6 +105,15 @@ export interface BaseFile {
 
   /** Fills `into`. Bytes past the end of the file are zero. Fails closed: never partial data. */
   read(offsetBytes: number, into: Uint8Array, options: FetchOptions): Promise<void>;
+
+  /**
+   * Where data, or a hole, first starts in a range: `endBytes` if nowhere. Chunks that are zero are holes, and so is
+   * all from the end of the file on. Undefined when that needs map nodes that are not in memory, or many of them.
+   */
+  findSync(sought: SoughtBytes, startBytes: number, endBytes: number): number | undefined;
+
+  /** As `findSync`, loading map nodes. Rejects as `read` does. */
+  find(sought: SoughtBytes, startBytes: number, endBytes: number, options: FetchOptions): Promise<number>;
 
   /** How many chunks of the file are not zero, and how many of these are local. Loads map nodes; chunk data is not read. */
   residency(options: FetchOptions): Promise<{ readonly chunks: number; readonly localChunks: number }>;

@@ -14,7 +14,7 @@ import {
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { limits, systemErrorCode } from '../base/index.js';
-import { allocate, nextData, punchHole } from '../system/index.js';
+import { allocate, nextData, nextHole, punchHole } from '../system/index.js';
 import { FileSystemError, localDiskError } from './errors.js';
 
 const fdatasyncLater = promisify(fdatasync);
@@ -216,6 +216,15 @@ export class DataFile {
   nextData(offsetBytes: number): number | undefined {
     try {
       return nextData(this.#opened(), offsetBytes);
+    } catch (error) {
+      throw localDiskError(error, `looking for holes in ${this.#path}`);
+    }
+  }
+
+  /** Where a hole starts, at or after an offset; the end of what was written counts as one. */
+  nextHole(offsetBytes: number): number {
+    try {
+      return nextHole(this.#opened(), offsetBytes) ?? offsetBytes;
     } catch (error) {
       throw localDiskError(error, `looking for holes in ${this.#path}`);
     }

@@ -1,8 +1,10 @@
 import { Cancelled, limits, type MaybePromise } from '../base/index.js';
+import type { SoughtBytes } from '../fetch/index.js';
 import { FileSystemError } from './errors.js';
 import { newPageEdges, type FileContent, type PageEdges } from './file-content.js';
 import type { Gate } from './gate.js';
 import { Handles, type OpenFile } from './handles.js';
+import { HoleSearch } from './hole-search.js';
 import type { FileInode } from './inode.js';
 import type { LocalReadTable } from './local-reads/index.js';
 import type { Overlay } from './overlay.js';
@@ -102,6 +104,18 @@ export class FileAccess {
     );
   }
 
+  /** Where data or a hole starts in a range of a file; `limitBytes` or the end of the file where there is none. */
+  find(
+    handle: HandleId,
+    sought: SoughtBytes,
+    range: { readonly startBytes: number; readonly limitBytes: number },
+    signal: AbortSignal | undefined,
+  ): MaybePromise<number> {
+    const { file } = this.handles.get(handle);
+    const search = new HoleSearch(file.content, sought, range.startBytes, range.limitBytes);
+    return search.now() ?? this.#findLater(file, search, range.startBytes, signal);
+  }
+
   /** The file behind a handle that is open for writing. */
   writableFile(handle: HandleId): FileInode {
     return this.#writable(handle).file;
@@ -127,6 +141,19 @@ export class FileAccess {
       return into.length;
     } catch (error) {
       throw this.#baseError(error, file, offsetBytes);
+    }
+  }
+
+  async #findLater(
+    file: FileInode,
+    search: HoleSearch,
+    startBytes: number,
+    signal: AbortSignal | undefined,
+  ): Promise<number> {
+    try {
+      return await search.later({ fetchClass: 'demand', ...(signal === undefined ? {} : { signal }) });
+    } catch (error) {
+      throw this.#baseError(error, file, startBytes);
     }
   }
 

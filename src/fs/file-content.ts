@@ -75,6 +75,15 @@ export class FileContent {
     return this.#map !== undefined && this.#map.root !== 'zero';
   }
 
+  /** The base version's file. Only where there is one. */
+  base(): BaseFile {
+    if (this.#base === undefined) {
+      if (this.#map === undefined) throw new Error('a new file has no base');
+      this.#base = this.#openFile(this.#map);
+    }
+    return this.#base;
+  }
+
   /**
    * Fills `into` if everything needed is in the overlay or in memory, and says whether it did; `into` is
    * unspecified otherwise. The range ends at or before the end of the file.
@@ -104,7 +113,7 @@ export class FileContent {
         missing.push({ at, piece: piece.subarray(0, this.#visibleBytes(at, lengthBytes)) });
       }
     });
-    const base = this.#openBase();
+    const base = this.base();
     await Promise.all(missing.map(({ at, piece }) => base.read(at, piece, options)));
   }
 
@@ -113,7 +122,7 @@ export class FileContent {
     let local = true;
     this.#forEachRun(offsetBytes, lengthBytes, (at, runBytes, present) => {
       const visible = present ? 0 : this.#visibleBytes(at, runBytes);
-      if (local && visible > 0) local = this.#openBase().isLocal(at, visible);
+      if (local && visible > 0) local = this.base().isLocal(at, visible);
     });
     return local;
   }
@@ -128,10 +137,10 @@ export class FileContent {
     const first = Math.floor(offsetBytes / pageBytes);
     const last = Math.floor((endBytes - 1) / pageBytes);
     if (this.#needsBase(first, offsetBytes, endBytes)) {
-      if (!this.#openBase().readSync(first * pageBytes, edges.head)) return false;
+      if (!this.base().readSync(first * pageBytes, edges.head)) return false;
     }
     if (last === first || !this.#needsBase(last, offsetBytes, endBytes)) return true;
-    return this.#openBase().readSync(last * pageBytes, edges.tail);
+    return this.base().readSync(last * pageBytes, edges.tail);
   }
 
   /** As `loadEdges`, waiting. */
@@ -142,7 +151,7 @@ export class FileContent {
     const last = Math.floor((endBytes - 1) / pageBytes);
     const fetch = async (page: number, into: Uint8Array): Promise<void> => {
       if (!this.#needsBase(page, offsetBytes, endBytes)) return;
-      await this.#openBase().read(page * pageBytes, into, { fetchClass: 'demand' });
+      await this.base().read(page * pageBytes, into, { fetchClass: 'demand' });
     };
     await Promise.all([fetch(first, edges.head), last > first ? fetch(last, edges.tail) : undefined]);
   }
@@ -260,38 +269,13 @@ export class FileContent {
     offsetBytes: number,
     lengthBytes: number,
   ): 'zero' | (ChunkPlace & { readonly offsetBytes: number }) | undefined {
-    const base = this.#openBase();
+    const base = this.base();
     const { chunkBytes } = base.map;
     const chunkIndex = Math.floor(offsetBytes / chunkBytes);
     const offsetInChunk = offsetBytes - chunkIndex * chunkBytes;
     if (offsetInChunk + lengthBytes > chunkBytes) return undefined;
     const found = base.resident(chunkIndex);
     return found === undefined || found === 'zero' ? found : { ...found, offsetBytes: offsetInChunk };
-  }
-
-  /** Where data starts at or after an offset within the file; what the base holds counts as data unless it is all zero. */
-  nextData(offsetBytes: number): number | undefined {
-    const basePages = this.baseHasData ? this.baseLimitBytes : 0;
-    if (offsetBytes < basePages) return offsetBytes;
-    const page = this.pages.next(Math.floor(offsetBytes / pageBytes));
-    return page === undefined ? undefined : Math.max(page * pageBytes, offsetBytes);
-  }
-
-  /** Where the first hole starts at or after an offset within the file; its end counts as one. */
-  nextHole(offsetBytes: number): number {
-    const basePages = this.baseHasData ? Math.ceil(this.baseLimitBytes / pageBytes) : 0;
-    const page = Math.max(Math.floor(offsetBytes / pageBytes), basePages);
-    const endPage = Math.ceil(this.sizeBytes / pageBytes);
-    const hole = this.pages.has(page) ? this.pages.runEnd(page, endPage) : page;
-    return Math.min(Math.max(hole * pageBytes, offsetBytes), this.sizeBytes);
-  }
-
-  #openBase(): BaseFile {
-    if (this.#base === undefined) {
-      if (this.#map === undefined) throw new Error('a new file has no base');
-      this.#base = this.#openFile(this.#map);
-    }
-    return this.#base;
   }
 
   /** How many bytes of a range, from its start, the base may show. */
@@ -302,9 +286,9 @@ export class FileContent {
   /** Fills bytes after the base's with zeros in any case. */
   #readBaseNow(offsetBytes: number, into: Uint8Array): boolean {
     const visible = this.#visibleBytes(offsetBytes, into.length);
-    if (visible === into.length) return this.#openBase().readSync(offsetBytes, into);
+    if (visible === into.length) return this.base().readSync(offsetBytes, into);
     into.fill(0, visible);
-    return visible === 0 || this.#openBase().readSync(offsetBytes, into.subarray(0, visible));
+    return visible === 0 || this.base().readSync(offsetBytes, into.subarray(0, visible));
   }
 
   #forEachRun(

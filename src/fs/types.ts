@@ -148,7 +148,12 @@ export interface FileSystem {
     lengthBytes: number,
   ): MaybePromise<void>;
   /** lseek(2) `SEEK_DATA` / `SEEK_HOLE`; `ENXIO` past the end. */
-  seek(handle: HandleId, offsetBytes: number, whence: 'data' | 'hole'): MaybePromise<number>;
+  seek(
+    handle: HandleId,
+    offsetBytes: number,
+    whence: 'data' | 'hole',
+    signal?: AbortSignal,
+  ): MaybePromise<number>;
 
   /** All entries of a directory as of now, `.` and `..` not included. */
   readDirectory(inode: InodeNumber): readonly DirectoryEntry[];

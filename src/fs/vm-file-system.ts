@@ -266,17 +266,22 @@ export class VmFileSystem implements FileSystem, AsyncDisposable {
     });
   }
 
-  seek(handle: HandleId, offsetBytes: number, whence: 'data' | 'hole'): number {
+  seek(
+    handle: HandleId,
+    offsetBytes: number,
+    whence: 'data' | 'hole',
+    signal?: AbortSignal,
+  ): MaybePromise<number> {
     const { content } = this.#access.handles.get(handle).file;
     checkOffset(offsetBytes);
+    const range = { startBytes: offsetBytes, limitBytes: Infinity };
     const found =
-      offsetBytes >= content.sizeBytes
-        ? undefined
-        : whence === 'hole'
-          ? content.nextHole(offsetBytes)
-          : content.nextData(offsetBytes);
-    if (found === undefined) throw new FileSystemError('ENXIO', 'Nothing follows in this file.');
-    return found;
+      offsetBytes < content.sizeBytes ? this.#access.find(handle, whence, range, signal) : Infinity;
+    const within = (bytes: number): number => {
+      if (bytes < content.sizeBytes || (whence === 'hole' && bytes === content.sizeBytes)) return bytes;
+      throw new FileSystemError('ENXIO', 'Nothing follows in this file.');
+    };
+    return found instanceof Promise ? found.then(within) : within(found);
   }
 
   readDirectory(inode: InodeNumber): readonly DirectoryEntry[] {

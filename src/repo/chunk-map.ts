@@ -1,7 +1,9 @@
+import { setImmediate as eventLoopTurn } from 'node:timers/promises';
 import type { NodeCache } from './chunk-map/node-cache.js';
+import { searchMap, type SoughtChunk } from './chunk-map/search.js';
 import { chunkCount, chunksBelow, type PlacedChunk } from './chunk-map/shape.js';
 import type { MapNode } from './format/map-node.js';
-import { limits } from '../base/index.js';
+import { Cancelled, limits } from '../base/index.js';
 import type { BlobReader, BlobReference, FileMap, MapEntry } from './types.js';
 
 interface LoadOptions {
@@ -57,6 +59,34 @@ export class ChunkMap {
     return entry;
   }
 
+  /**
+   * The first chunk from `first` up to `end` that is of this kind; `end` if there is none. Undefined when that needs a
+   * node that is not in memory, or too many for one turn.
+   */
+  peekNext(sought: SoughtChunk, first: number, end: number): number | undefined {
+    const search = searchMap(this.map, sought, first, this.#end(end));
+    let node: MapNode | undefined;
+    for (let nodes = 0; nodes <= limits.mapNodesPerTurn; nodes += 1) {
+      const step = node === undefined ? search.next() : search.next(node);
+      if (step.done === true) return this.#found(step.value, sought, first, end);
+      node = this.#cache.peek(step.value);
+      if (node === undefined) return undefined;
+    }
+    return undefined;
+  }
+
+  /** As `peekNext`, loading nodes; subtrees that are zero cost nothing. Rejects as `BlobReader.readBlob` does. */
+  async next(sought: SoughtChunk, first: number, end: number, options: LoadOptions = {}): Promise<number> {
+    const search = searchMap(this.map, sought, first, this.#end(end));
+    let step = search.next();
+    for (let nodes = 1; step.done !== true; nodes += 1) {
+      if (nodes % limits.mapNodesPerTurn === 0) await eventLoopTurn();
+      if (options.signal?.aborted === true) throw new Cancelled('Looking through a chunk map');
+      step = search.next(await this.#load(step.value, options));
+    }
+    return this.#found(step.value, sought, first, end);
+  }
+
   /** The chunks of a range that are not zero, ascending. Zero subtrees cost nothing. Rejects as `BlobReader.readBlob` does. */
   async *entries(first: number, count: number, options: LoadOptions = {}): AsyncGenerator<PlacedChunk, void> {
     const end = Math.min(first + count, this.chunkCount);
@@ -97,6 +127,16 @@ export class ChunkMap {
     for (let child = firstChild; child < endChild; child += 1) {
       yield* this.#leafRuns(node.entry(child), height - 1, start + child * childSpan, first, end, options);
     }
+  }
+
+  #end(end: number): number {
+    return Math.min(end, this.chunkCount);
+  }
+
+  /** What a search found within the file, or what there is after it: zeros. */
+  #found(found: number | undefined, sought: SoughtChunk, first: number, end: number): number {
+    if (found !== undefined) return found;
+    return sought === 'zero' ? Math.max(first, this.#end(end)) : end;
   }
 
   #load(reference: BlobReference, options: LoadOptions): Promise<MapNode> {

@@ -168,6 +168,38 @@ t.test('zeros and what lies past the end need no store, not even for a map', asy
   t.equal(world.store.gets.length, 0);
 });
 
+t.test('data and holes are found by chunks, without reading one', async (t) => {
+  const world = await publishWorld(t);
+  const sparse = world.file('sparse');
+  const end = sparseBytes + 5 * chunkBytes;
+  t.equal(sparse.findSync('data', 0, end), undefined, 'the map is not in memory');
+  t.equal(await sparse.find('data', 7, end, demand), 3 * chunkBytes);
+  t.equal(sparse.findSync('data', 3 * chunkBytes + 7, end), 3 * chunkBytes + 7);
+  t.equal(await sparse.find('hole', 3 * chunkBytes + 7, end, demand), 6 * chunkBytes);
+  t.equal(await sparse.find('hole', 3 * chunkBytes, 4 * chunkBytes + 5, demand), 4 * chunkBytes + 5);
+  t.equal(await sparse.find('data', 6 * chunkBytes, end, demand), 1100 * chunkBytes);
+  t.equal(sparse.findSync('data', 1101 * chunkBytes, end), end, 'nowhere');
+  t.equal(sparse.findSync('hole', 1101 * chunkBytes + 3, end), 1101 * chunkBytes + 3);
+  const disk = world.file('disk');
+  t.equal(await disk.find('hole', 9 * chunkBytes, diskBytes + 10, demand), diskBytes, 'its end is a hole');
+  t.equal(disk.findSync('hole', 0, diskBytes), 5 * chunkBytes);
+  t.equal(disk.findSync('data', 5 * chunkBytes, 8 * chunkBytes), 8 * chunkBytes);
+  t.equal(world.file('zeros').findSync('data', 0, 3 * chunkBytes), 3 * chunkBytes);
+  t.equal(world.file('empty').findSync('hole', 0, 100), 0);
+  t.equal(world.fetcher.status().memoryHits, 0);
+  const read = await world.openFetcher('other');
+  const abort = new AbortController();
+  world.store.hold();
+  const search = openFrom(read, world.manifest, 'sparse').find('data', 0, end, {
+    ...demand,
+    signal: abort.signal,
+  });
+  await until(() => world.store.holding > 0, 'a request for the map');
+  abort.abort();
+  await t.rejects(search, { code: 'CANCELLED' });
+  world.store.release();
+});
+
 t.test(
   'nothing is local before it was read; then also after a restart, once the map is loaded',
   async (t) => {

@@ -233,6 +233,64 @@ t.test('growing raises the tree, cutting lowers it', async (t) => {
   t.same(none, { sizeBytes: 0, chunkBytes, height: 0, root: 'zero' });
 });
 
+t.test('the next chunk with data and the next that is zero are those of a plain table', async (t) => {
+  const sought = fc.constantFrom('data' as const, 'zero' as const);
+  await fc.assert(
+    fc.asyncProperty(
+      edit,
+      fc.array(fc.tuple(sought, index, index), { minLength: 5, maxLength: 20 }),
+      async (edit, searches) => {
+        const nodes = new Nodes();
+        const sizeBytes = edit.sizeChunks * chunkBytes + edit.partialBytes;
+        const changes = inOrder(edit, Math.ceil(sizeBytes / chunkBytes));
+        const map = await revise(nodes, undefined, sizeBytes, changes);
+        const data = new Set(changes.filter(({ entry }) => entry !== 'zero').map(({ first }) => first));
+        for (const [sought, first, count] of searches) {
+          const end = first + count;
+          let expected = first;
+          if (sought === 'zero') while (expected < end && data.has(expected)) expected += 1;
+          else expected = Math.min(end, ...[...data].filter((chunk) => chunk >= first));
+          const chunkMap = new ChunkMap(map, nodes, new NodeCache());
+          const peeked = chunkMap.peekNext(sought, first, end);
+          assert.ok(peeked === undefined || peeked === expected);
+          assert.equal(await chunkMap.next(sought, first, end), expected);
+          assert.equal(chunkMap.peekNext(sought, first, end), expected, 'in memory now');
+        }
+      },
+    ),
+    { numRuns: 100 },
+  );
+  t.pass('all runs');
+});
+
+t.test('looking for data in a huge map with little in it loads few nodes', async (t) => {
+  const nodes = new Nodes();
+  const far = perNode ** 3 / 4;
+  const map = await revise(nodes, undefined, tebibyte, [one(5, chunk(1)), one(far, chunk(2))]);
+  const chunkMap = new ChunkMap(map, nodes, new NodeCache());
+  const chunks = chunkMap.chunkCount;
+  nodes.forget();
+  t.equal(await chunkMap.next('data', 6, chunks), far);
+  t.equal(await chunkMap.next('zero', far, chunks), far + 1);
+  t.equal(await chunkMap.next('data', far + 1, chunks), chunks);
+  t.equal(nodes.reads, 5, 'the root, and two nodes on the way to each');
+});
+
+t.test('a search through many nodes takes turns, and can be cancelled', async (t) => {
+  const nodes = new Nodes();
+  const full = (limits.mapNodesPerTurn + 20) * perNode;
+  const changes = Array.from({ length: full }, (_, index) => one(index, chunk(1)));
+  const map = await revise(nodes, undefined, 2 * full * chunkBytes, changes);
+  const chunkMap = new ChunkMap(map, nodes, new NodeCache(2 ** 30));
+  t.equal(await chunkMap.next('zero', 0, 2 * full), full);
+  t.equal(chunkMap.peekNext('zero', 0, 2 * full), undefined, 'too many for one turn');
+  t.equal(chunkMap.peekNext('zero', 30 * perNode, 2 * full), full);
+  const abort = new AbortController();
+  const search = chunkMap.next('zero', 0, 2 * full, { signal: abort.signal });
+  abort.abort();
+  await t.rejects(search, { code: 'CANCELLED' });
+});
+
 t.test('changes that would be lost are refused', async (t) => {
   const nodes = new Nodes();
   await t.rejects(revise(nodes, undefined, tebibyte, [one(6, chunk(1)), one(5, chunk(2))]), /out of order/);

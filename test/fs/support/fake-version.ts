@@ -1,4 +1,4 @@
-import type { BaseFile, FetchOptions } from '../../../src/fetch/index.js';
+import type { BaseFile, FetchOptions, SoughtBytes } from '../../../src/fetch/index.js';
 import type { BlobId, FileMap, Manifest, ManifestInode, PackId } from '../../../src/repo/index.js';
 
 export const chunkBytes = 16 * 1024;
@@ -45,8 +45,23 @@ export class FakeVersion {
       into.fill(0);
       into.set(bytes.subarray(offsetBytes, offsetBytes + into.length));
     };
+    const find = (sought: SoughtBytes, startBytes: number, endBytes: number): number => {
+      for (let at = startBytes - (startBytes % chunkBytes); at < endBytes; at += chunkBytes) {
+        const chunk = bytes.subarray(at, at + chunkBytes);
+        const isHole = at >= map.sizeBytes || chunk.every((byte) => byte === 0);
+        if (isHole === (sought === 'hole')) return Math.max(at, startBytes);
+        if (sought === 'data' && at >= bytes.length) break;
+      }
+      return sought === 'hole' ? Math.min(Math.max(map.sizeBytes, startBytes), endBytes) : endBytes;
+    };
     return {
       map,
+      findSync: (sought, startBytes, endBytes) =>
+        this.inMemory(startBytes, endBytes - startBytes) ? find(sought, startBytes, endBytes) : undefined,
+      find: async (sought, startBytes, endBytes, options) => {
+        await this.beforeRead({ offsetBytes: startBytes, lengthBytes: endBytes - startBytes, options });
+        return find(sought, startBytes, endBytes);
+      },
       readSync: (offsetBytes, into) => {
         if (!this.inMemory(offsetBytes, into.length)) {
           into.fill(0xee);

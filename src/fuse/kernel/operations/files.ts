@@ -171,7 +171,9 @@ export class Files {
     const whence = seekWhences[exchange.uint32(at.whence)];
     if (whence === undefined) throw new FileSystemError('EINVAL', 'Only data and holes can be looked for.');
     const handle = exchange.uint64(at.fh) as HandleId;
-    return whenDone(this.#fileSystem.seek(handle, exchange.uint64(at.offset), whence), (foundBytes) => {
+    const { signal } = (exchange.abort = new AbortController());
+    const found = this.#fileSystem.seek(handle, exchange.uint64(at.offset), whence, signal);
+    return whenDone(found, (foundBytes) => {
       exchange.putUint64(fuse_lseek_out.at.offset, foundBytes);
       return fuse_lseek_out.bytes;
     });
