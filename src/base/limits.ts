@@ -171,6 +171,13 @@ export const limits = {
   /** Files that are open through one mount at once. */
   openHandles: 65_536,
 
+  /** What one copy_file_range copies of data before its caller has to ask again, and how much of it in one turn; holes cost nothing. */
+  copyBytes: 4 * 1024 * 1024,
+  copyStepBytes: 1024 * 1024,
+
+  /** Calls of copy_file_range under way at once: each holds a step in memory, perhaps until the store answers. */
+  copiesInFlight: 16,
+
   /** Names of one inode, and bytes of a symbolic link and of extended attributes (one value; all of an inode), as in Linux and ext4. */
   linkCountMax: 65_000,
   symlinkTargetBytesMax: 4095,

@@ -23,6 +23,7 @@ export type {
   DirectoryEntry,
   ErrnoName,
   ExtendedAttributeMode,
+  FilePosition,
   FileSystem,
   FileSystemUsage,
   HandleId,

@@ -56,6 +56,12 @@ export interface FileSystemUsage {
   readonly inodes: number;
 }
 
+/** A place in an open file. */
+export interface FilePosition {
+  readonly handle: HandleId;
+  readonly offsetBytes: number;
+}
+
 /** `setxattr` flags. */
 export type ExtendedAttributeMode = 'create' | 'replace' | 'either';
 
@@ -152,6 +158,18 @@ export interface FileSystem {
     handle: HandleId,
     offsetBytes: number,
     whence: 'data' | 'hole',
+    signal?: AbortSignal,
+  ): MaybePromise<number>;
+
+  /**
+   * copy_file_range(2): copies between files or within one, and answers how many bytes, 0 only at the end of the source.
+   * Fewer than asked for where there is more to do than one call should; ranges of one file that overlap are `EINVAL`.
+   * Holes of the source become holes.
+   */
+  copyRange(
+    source: FilePosition,
+    target: FilePosition,
+    lengthBytes: number,
     signal?: AbortSignal,
   ): MaybePromise<number>;
 

@@ -14,6 +14,7 @@ import { LocalReadTable, type SharedLocalReads } from './local-reads/index.js';
 import { NameSpace, type NamesChange } from './name-space.js';
 import { Overlay } from './overlay.js';
 import { overlayPublishSource } from './publish-source.js';
+import { RangeCopies } from './range-copies.js';
 import type { AnnouncedCommits, AttributePatch, Change, StoredInode } from './records.js';
 import {
   rootInode,
@@ -23,6 +24,7 @@ import {
   type Caller,
   type DirectoryEntry,
   type ExtendedAttributeMode,
+  type FilePosition,
   type FileSystem,
   type FileSystemUsage,
   type HandleId,
@@ -76,6 +78,7 @@ export class VmFileSystem implements FileSystem, AsyncDisposable {
   readonly #overlay: Overlay;
   readonly #names: NameSpace;
   readonly #access: FileAccess;
+  readonly #copies: RangeCopies;
   readonly #gate = new Gate();
   readonly #directory: string;
   readonly #clock: Pick<Clock, 'now'>;
@@ -99,6 +102,7 @@ export class VmFileSystem implements FileSystem, AsyncDisposable {
     this.#clock = options.clock;
     const now = (): bigint => this.#now();
     this.#access = new FileAccess({ overlay, gate: this.#gate, now, onError: options.onError });
+    this.#copies = new RangeCopies(this.#access);
   }
 
   lookup(parent: InodeNumber, name: string): Attributes {
@@ -282,6 +286,15 @@ export class VmFileSystem implements FileSystem, AsyncDisposable {
       throw new FileSystemError('ENXIO', 'Nothing follows in this file.');
     };
     return found instanceof Promise ? found.then(within) : within(found);
+  }
+
+  copyRange(
+    source: FilePosition,
+    target: FilePosition,
+    lengthBytes: number,
+    signal?: AbortSignal,
+  ): Promise<number> {
+    return this.#copies.copy({ source, target, lengthBytes, signal });
   }
 
   readDirectory(inode: InodeNumber): readonly DirectoryEntry[] {

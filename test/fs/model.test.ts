@@ -60,6 +60,7 @@ const contentStep: fc.Arbitrary<Event> = fc.oneof(
     length: fc.integer({ min: 1, max: 9 }),
   }),
   fc.record({ kind: fc.constant('resize' as const), which, size: place }),
+  fc.record({ kind: fc.constant('copy' as const), which, to: which, offset: place, toOffset: place, length }),
   fc.record({ kind: fc.constant('allocate' as const), which, mode: allocateMode, offset: place, length }),
 );
 const lifeStep: fc.Arbitrary<Event> = fc.oneof(

@@ -10,6 +10,7 @@ import {
   type DirectoryEntry,
   type ErrnoName,
   type ExtendedAttributeMode,
+  type FilePosition,
   type FileSystem,
   type FileSystemUsage,
   type HandleId,
@@ -324,6 +325,30 @@ export class ModelFileSystem implements FileSystem {
     if (dataPages.length === 0) fail('ENXIO', 'no data from here on');
     const found = dataPages.reduce((least, page) => Math.min(least, page));
     return Math.max(found * pageBytes, offsetBytes);
+  }
+
+  copyRange(source: FilePosition, target: FilePosition, lengthBytes: number): MaybePromise<number> {
+    const { node } = this.#handle(source.handle);
+    const into = this.#handle(target.handle);
+    if ((into.flags & accessModeMask) === readOnly) fail('EBADF', 'the file is open for reading only');
+    const length = Math.min(lengthBytes, node.sizeBytes - source.offsetBytes);
+    if (length <= 0) return 0;
+    if (target.offsetBytes + length > limits.fileBytesMax) fail('EFBIG', 'the file would be too large');
+    if (node === into.node && Math.abs(source.offsetBytes - target.offsetBytes) < length) {
+      fail('EINVAL', 'the ranges overlap');
+    }
+    const pieces = [...node.pages].flatMap(([page, content]) => {
+      const start = Math.max(source.offsetBytes - page * pageBytes, 0);
+      const end = Math.min(source.offsetBytes + length - page * pageBytes, pageBytes);
+      const at = target.offsetBytes + page * pageBytes + start - source.offsetBytes;
+      return start < end ? [{ at, content: content.slice(start, end) }] : [];
+    });
+    const endBytes = target.offsetBytes + length;
+    clearRange(into.node, target.offsetBytes, Math.min(endBytes, into.node.sizeBytes));
+    for (const { at, content } of pieces) this.#write(into.node, at, content);
+    into.node.sizeBytes = Math.max(into.node.sizeBytes, endBytes);
+    into.node.modifyTimeNs = into.node.changeTimeNs = this.#clock();
+    return length;
   }
 
   readDirectory(inode: InodeNumber): readonly DirectoryEntry[] {

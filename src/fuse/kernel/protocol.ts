@@ -53,6 +53,7 @@ export const opcode = {
   READDIRPLUS: 44,
   RENAME2: 45,
   LSEEK: 46,
+  COPY_FILE_RANGE: 47,
   SYNCFS: 50,
 } as const;
 
@@ -203,6 +204,17 @@ export const fuse_fsync_in = layout({ fh: 8, fsync_flags: 4, padding: 4 });
 export const fuse_fallocate_in = layout({ fh: 8, offset: 8, length: 8, mode: 4, padding: 4 });
 export const fuse_lseek_in = layout({ fh: 8, offset: 8, whence: 4, padding: 4 });
 export const fuse_lseek_out = layout({ offset: 8 });
+
+/** Answered with `fuse_write_out`. */
+export const fuse_copy_file_range_in = layout({
+  fh_in: 8,
+  off_in: 8,
+  nodeid_out: 8,
+  fh_out: 8,
+  off_out: 8,
+  len: 8,
+  flags: 8,
+});
 
 /** As it is without `FUSE_SETXATTR_EXT` (`FUSE_COMPAT_SETXATTR_IN_SIZE`). */
 export const fuse_setxattr_in = layout({ size: 4, flags: 4 });

@@ -36,6 +36,14 @@ export type Step =
       readonly offset: number;
       readonly length: number;
     }
+  | {
+      readonly kind: 'copy';
+      readonly which: number;
+      readonly to: number;
+      readonly offset: number;
+      readonly toOffset: number;
+      readonly length: number;
+    }
   | { readonly kind: 'attributes'; readonly which: number; readonly permissions: number }
   | { readonly kind: 'setAttribute' | 'removeAttribute'; readonly which: number; readonly name: string };
 
@@ -194,6 +202,16 @@ export class Twins {
         return this.#both((fs, side) => fs.setAttributes(fs.inodeOf(handle[side]), { sizeBytes: step.size }));
       case 'allocate':
         return this.#both((fs, side) => fs.allocate(handle[side], step.mode, step.offset, step.length));
+      case 'copy': {
+        const target = this.#pick(this.#handles, step.to);
+        return this.#both((fs, side) =>
+          fs.copyRange(
+            { handle: handle[side], offsetBytes: step.offset },
+            { handle: target[side], offsetBytes: step.toOffset },
+            step.length,
+          ),
+        );
+      }
       default:
         throw new Error(`no handle is needed for ${step.kind}`);
     }

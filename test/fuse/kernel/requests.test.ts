@@ -178,7 +178,8 @@ t.test('a listing gives each name once, however small the pieces', async (t) => 
 t.test('what cannot be understood has a defined errno', async (t) => {
   const { kernel } = start();
   t.equal(kernel.ask(4095).errno, ENOSYS);
-  t.equal(kernel.ask(47).errno, ENOSYS, 'copy_file_range is left to the kernel');
+  t.equal(kernel.ask(53).errno, ENOSYS, 'copies of more than 4 GiB in one request');
+  t.equal(kernel.ask('COPY_FILE_RANGE', Buffer.alloc(48)).errno, EINVAL);
   t.equal(kernel.ask('IOCTL').errno, ENOTTY);
   t.equal(kernel.ask('READ', Buffer.alloc(8)).errno, EINVAL);
   t.equal(kernel.ask('READ', readOf(1, 0, 2 ** 21)).errno, EINVAL);

@@ -1,8 +1,16 @@
 import createDebug from 'debug';
-import { FileSystemError, type AllocateMode, type FileSystem, type HandleId } from '../../../fs/index.js';
+import type { MaybePromise } from '../../../base/index.js';
+import {
+  FileSystemError,
+  type AllocateMode,
+  type FileSystem,
+  type HandleId,
+  type InodeNumber,
+} from '../../../fs/index.js';
 import { putEntry } from '../attributes.js';
 import type { Exchange, Handlers } from '../exchange.js';
 import {
+  fuse_copy_file_range_in,
   fuse_create_in,
   fuse_entry_out,
   fuse_fallocate_in,
@@ -48,6 +56,7 @@ export class Files {
     FSYNC: (exchange) => this.#fsync(exchange),
     FALLOCATE: (exchange) => this.#allocate(exchange),
     LSEEK: (exchange) => this.#seek(exchange),
+    COPY_FILE_RANGE: (exchange) => this.#copyRange(exchange),
   };
 
   readonly #fileSystem: FileSystem;
@@ -156,13 +165,38 @@ export class Files {
     if (mode === undefined)
       throw new FileSystemError('EOPNOTSUPP', 'This kind of fallocate is not supported.');
     const handle = exchange.uint64(at.fh) as HandleId;
-    const allocated = this.#fileSystem.allocate(
-      handle,
-      mode,
-      exchange.uint64(at.offset),
-      exchange.uint64(at.length),
-    );
-    return whenDone(allocated, () => 0);
+    const offsetBytes = exchange.uint64(at.offset);
+    const lengthBytes = exchange.uint64(at.length);
+    return whenDone(this.#changedBy(exchange, exchange.nodeid), () =>
+      whenDone(this.#fileSystem.allocate(handle, mode, offsetBytes, lengthBytes), () => 0),
+    ) as number | Promise<number>;
+  }
+
+  #copyRange(exchange: Exchange): number | Promise<number> {
+    exchange.require(fuse_copy_file_range_in);
+    const { at } = fuse_copy_file_range_in;
+    if (exchange.uint64(at.flags) !== 0) throw new FileSystemError('EINVAL', 'copy_file_range has no flags.');
+    const source = { handle: exchange.uint64(at.fh_in) as HandleId, offsetBytes: exchange.uint64(at.off_in) };
+    const target = {
+      handle: exchange.uint64(at.fh_out) as HandleId,
+      offsetBytes: exchange.uint64(at.off_out),
+    };
+    const lengthBytes = exchange.uint64(at.len);
+    const { signal } = (exchange.abort = new AbortController());
+    const targetInode = exchange.uint64(at.nodeid_out) as InodeNumber;
+    return whenDone(this.#changedBy(exchange, targetInode), () =>
+      whenDone(this.#fileSystem.copyRange(source, target, lengthBytes, signal), (copiedBytes) =>
+        putWritten(exchange, copiedBytes),
+      ),
+    ) as number | Promise<number>;
+  }
+
+  /**
+   * The kernel says of writes whether their caller may leave set-user-ID in place, but of other changes of content it
+   * says only who makes them.
+   */
+  #changedBy({ uid }: Exchange, inode: InodeNumber): MaybePromise<unknown> {
+    return uid === 0 ? undefined : dropPrivileges(this.#fileSystem, inode);
   }
 
   #seek(exchange: Exchange): number | Promise<number> {
