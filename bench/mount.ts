@@ -11,6 +11,7 @@ import { promisify } from 'node:util';
 import type { DaemonStatus } from '../src/daemon/index.js';
 import { writeGuestMemory } from './guest-memory.js';
 import { TrialHost } from '../fixtures/trial-host.js';
+import { dropPageCache } from './support/page-cache.js';
 import { formatTable } from './support/table.js';
 
 const run = promisify(execFile);
@@ -122,10 +123,6 @@ async function readExtents(path: string, offsets: readonly number[]): Promise<vo
       'status=none',
     ]);
   }
-}
-
-async function dropPageCache(): Promise<void> {
-  await run('sh', ['-c', 'sync; echo 3 > /proc/sys/vm/drop_caches']).catch(() => undefined);
 }
 
 async function daemonPid(host: TrialHost, url: string): Promise<number> {

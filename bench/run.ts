@@ -1,9 +1,10 @@
-/** `make bench`: every measurement but those of a whole resume. Prints tables, writes JSON under bench/results/. */
+/** `make bench`: every measurement but those of a resume over a link. Prints tables, writes JSON under bench/results/. */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { benchFuse } from './fuse.js';
 import { benchImport } from './import.js';
 import { benchMount } from './mount.js';
+import { benchResumeLocal } from './resume-local.js';
 
 const resultsDirectory = fileURLToPath(new URL('../../bench/results/', import.meta.url));
 
@@ -12,6 +13,7 @@ const parts: Readonly<Record<string, () => Promise<object>>> = {
   import: benchImport,
   mount: benchMount,
   fuse: benchFuse,
+  'resume-local': benchResumeLocal,
 };
 
 const wanted = process.argv.slice(2);

@@ -1,10 +1,11 @@
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
-import { copyFile, mkdir, readFile } from 'node:fs/promises';
+import { copyFile, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { findMount, type EngineName } from '../../src/fuse/index.js';
+import { processorSeconds } from '../support/process-time.js';
 import { overlayPrefix, servedPaths, type ServeConfig } from './served.js';
 
 const run = promisify(execFile);
@@ -141,11 +142,8 @@ class Server {
     throw new Error(`a server ended before it said ${word}`);
   }
 
-  async cpuSeconds(): Promise<number> {
-    const stat = await readFile(`/proc/${this.#child.pid}/stat`, 'latin1');
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    const ticksPerSecond = 100;
-    return (Number(fields[11]) + Number(fields[12])) / ticksPerSecond;
+  cpuSeconds(): Promise<number> {
+    return processorSeconds(this.#child.pid ?? 0);
   }
 
   /** Asks it to end, by a signal or by ending its standard input; where it does not, leaves no process and no mount. */
