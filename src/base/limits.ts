@@ -168,6 +168,9 @@ export const limits = {
   /** Commits that an overlay remembers to have been made from it while their fate is unknown: one is the rule. */
   overlayAnnouncedCommits: 16,
 
+  /** Where the numbering of inodes begins anew: half of what `fuse-native` can tell apart. */
+  inodeNumbersRestart: 2 ** 31,
+
   /** Files that are open through one mount at once. */
   openHandles: 65_536,
 

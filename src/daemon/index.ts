@@ -14,6 +14,7 @@ export { connectDaemon, mountVm } from './launch.js';
 export { findDaemon, clearDeadDaemon, type DaemonRecord } from './record.js';
 export { serveMount } from './serve.js';
 export { openRepository, VmSession, type SessionRequest } from './session.js';
+export { dropLocalChanges } from './local-state.js';
 export { lockVm } from './vm-lock.js';
 export type {
   DaemonClient,

@@ -1,17 +1,15 @@
 import createDebug from 'debug';
-import { ResourceStack, type ProgressListener } from '../base/index.js';
+import { ResourceStack, systemErrorCode, type ProgressListener } from '../base/index.js';
 import { createFetcher, warmFiles, type Fetcher, type WarmRequest } from '../fetch/index.js';
-import { discardOverlay, openOverlay, readOverlaySummary, type VmFileSystem } from '../fs/index.js';
+import { openOverlay, type VmFileSystem } from '../fs/index.js';
 import { readSeen, writeSeen, type HostHome, type VmPaths } from '../host/index.js';
 import {
   LeaseHeld,
   loadManifest,
   publishVersion,
   Repository,
-  VersionMissing,
-  VmMissing,
-  type Branch,
   type Commit,
+  type FileMap,
   type HeldLease,
   type LeaseState,
   type Manifest,
@@ -21,7 +19,19 @@ import {
   type VmHistory,
 } from '../repo/index.js';
 import { openStore } from '../store/index.js';
-import { EphemeralMount, OldVersionNeedsEphemeral, OverlayBehind, VmBusy } from './errors.js';
+import { announcementOf, findOwnBranch, findOwnCommit, isMadeFrom } from './announced-commit.js';
+import { EphemeralMount, VmBusy } from './errors.js';
+import { dropOverlay, takeInodeNumbers } from './inode-numbers.js';
+import {
+  findGround,
+  originCommit,
+  originIdentity,
+  versionIdentity,
+  type Ground,
+  type GroundRequest,
+  type Origin,
+} from './origin.js';
+import { PackRecord } from './pack-record.js';
 import { lockVm } from './vm-lock.js';
 import type { PublishResult, UnmountResult, WarmResult } from './types.js';
 
@@ -39,10 +49,11 @@ export interface SessionRequest {
   readonly signal?: AbortSignal;
 }
 
-/** What a session works on: a version, or a branch that lost its lease. */
-export type Origin =
-  | { readonly kind: 'version'; readonly commit: Commit }
-  | { readonly kind: 'branch'; readonly branch: Branch };
+interface PublishOptions {
+  readonly releaseLease: boolean;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: ProgressListener;
+}
 
 interface SessionParts {
   readonly request: SessionRequest;
@@ -52,7 +63,7 @@ interface SessionParts {
   readonly history: VmHistory;
   readonly fetcher: Fetcher;
   readonly fileSystem: VmFileSystem;
-  readonly origin: Origin;
+  readonly ground: Ground;
   readonly manifest: Manifest;
   readonly lease: HeldLease | undefined;
 }
@@ -69,9 +80,16 @@ export class VmSession implements AsyncDisposable {
   readonly ephemeral: boolean;
   readonly #parts: SessionParts;
   #origin: Origin;
+  /** What the overlay lies over. */
+  #base: Origin;
   #manifest: Manifest;
+  readonly #packs: PackRecord;
   #lease: HeldLease | undefined;
   #publishing: Promise<PublishResult> | undefined;
+  /** The version that the overlay is, unless it was changed since; it could not become empty then. */
+  #unadopted: Commit | undefined;
+  /** The newest version that a caller of `publish` heard of. */
+  #reported: VersionNumber | undefined;
 
   private constructor(parts: SessionParts) {
     this.repository = parts.repository;
@@ -80,8 +98,10 @@ export class VmSession implements AsyncDisposable {
     this.vmName = parts.request.vmName;
     this.ephemeral = parts.request.ephemeral;
     this.#parts = parts;
-    this.#origin = parts.origin;
+    this.#origin = parts.ground.origin;
+    this.#base = parts.ground.base;
     this.#manifest = parts.manifest;
+    this.#packs = new PackRecord(parts.paths);
     this.#lease = parts.lease;
   }
 
@@ -89,7 +109,9 @@ export class VmSession implements AsyncDisposable {
   static async open(request: SessionRequest): Promise<VmSession> {
     const resources = new ResourceStack();
     try {
-      return new VmSession(await openParts(request, resources));
+      const session = new VmSession(await openParts(request, resources));
+      if (request.purpose === 'use') await session.#adoptEarlier();
+      return session;
     } catch (error) {
       await resources[Symbol.asyncDispose]();
       throw error;
@@ -120,13 +142,10 @@ export class VmSession implements AsyncDisposable {
 
   /**
    * Publishes the overlay as the next version, or saves it as a branch if the lease was lost. Changes wait meanwhile;
-   * refused while files are open for writing. When it fails, the overlay is as it was. `VmBusy` while another publish runs.
+   * refused while files are open for writing. When it fails, the overlay is as it was. Goes on where an earlier publish
+   * stopped, and tells of its version if that exists already. `VmBusy` while another publish runs.
    */
-  async publish(options: {
-    readonly releaseLease: boolean;
-    readonly signal?: AbortSignal;
-    readonly onProgress?: ProgressListener;
-  }): Promise<PublishResult> {
+  async publish(options: PublishOptions): Promise<PublishResult> {
     if (this.#publishing !== undefined) throw new VmBusy(this.vmName);
     this.#publishing = this.#publish(options);
     try {
@@ -141,29 +160,23 @@ export class VmSession implements AsyncDisposable {
     await this.#publishing?.catch(() => undefined);
   }
 
-  async #publish(options: {
-    readonly releaseLease: boolean;
-    readonly signal?: AbortSignal;
-    readonly onProgress?: ProgressListener;
-  }): Promise<PublishResult> {
+  async #publish(options: PublishOptions): Promise<PublishResult> {
     if (this.#parts.request.ephemeral || this.#origin.kind === 'branch')
       throw new EphemeralMount(this.vmName);
     const startedMs = performance.now();
     const dirtyBytes = this.fileSystem.dirty().bytes;
-    const summarize = (published: Published): PublishResult => ({
-      outcome: published.outcome,
-      version: published.outcome === 'published' ? published.commit.version : undefined,
-      branch: published.outcome === 'branched' ? published.branch.name : undefined,
-      dirtyBytes,
-      storedBytes: published.outcome === 'unchanged' ? 0 : published.storedBytes,
-      seconds: (performance.now() - startedMs) / 1000,
-    });
     this.fileSystem.freeze();
     try {
-      const published = await this.#publishFrozen(this.#origin.commit, options);
-      if (published.outcome === 'published') await this.#adopt(published);
-      if (options.releaseLease) this.#lease = undefined;
-      return summarize(published);
+      const { outcome, version, branch, storedBytes } =
+        (await this.#settleEarlier(this.#origin.commit)) ??
+        (await this.#publishFrozen(this.#origin.commit, options));
+      if (options.releaseLease) await this.#giveLeaseBack();
+      await this.#packs.remove();
+      this.#reported = version ?? this.#reported;
+      return {
+        ...{ outcome, version, branch, dirtyBytes, storedBytes },
+        seconds: (performance.now() - startedMs) / 1000,
+      };
     } finally {
       this.fileSystem.thaw();
     }
@@ -195,60 +208,166 @@ export class VmSession implements AsyncDisposable {
    * this host, those of an ephemeral session are thrown away.
    */
   async close(): Promise<UnmountResult> {
-    const { bytes: dirtyBytes, changedFiles } = this.fileSystem.dirty();
+    await this.#adoptEarlier();
+    const { bytes: dirtyBytes, changedFiles } = this.dirty();
     const changed = changedFiles > 0;
     await this.fileSystem.flush();
-    if (!changed && this.#lease !== undefined) await this.#releaseLease(this.#lease);
+    if (!changed) await this.#giveLeaseBack();
     await this[Symbol.asyncDispose]();
     return this.ephemeral ? { dirtyBytes: 0, changedFiles: 0 } : { dirtyBytes, changedFiles };
+  }
+
+  /** What no version has: bytes of whole pages, and how many inodes were changed, made or removed. */
+  dirty(): { readonly bytes: number; readonly changedFiles: number } {
+    return this.#isPublished ? { bytes: 0, changedFiles: 0 } : this.fileSystem.dirty();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#parts.resources[Symbol.asyncDispose]();
   }
 
-  async #publishFrozen(
-    parent: Commit,
-    options: {
-      readonly releaseLease: boolean;
-      readonly signal?: AbortSignal;
-      readonly onProgress?: ProgressListener;
-    },
-  ): Promise<Published> {
+  /** The overlay is the newest version, but still shows it as changes to the one before. */
+  get #isPublished(): boolean {
+    return this.#unadopted !== undefined && isMadeFrom(this.fileSystem.announced, this.#unadopted);
+  }
+
+  /**
+   * What became of a commit that was announced when nobody heard of its end. If it exists, the next version is made from
+   * it; if the overlay is what it says, there is nothing to publish, and the result is its.
+   */
+  async #settleEarlier(base: Commit): Promise<Outcome | undefined> {
+    const { announced } = this.fileSystem;
+    const { history, request } = this.#parts;
+    const since = Math.min(base.version, Number(originIdentity(this.#base))) as VersionNumber;
+    const own = await findOwnCommit(history, request.home.identity, announced, since);
+    if (own === undefined) return undefined;
+    const { commit } = own;
+    this.#origin = { kind: 'version', commit };
+    if (!own.isCurrent) return undefined;
+    await this.#adopt(commit);
+    const outcome = commit.version === this.#reported ? 'unchanged' : 'published';
+    const told = outcome === 'published' ? commit : undefined;
+    return { outcome, version: told?.version, branch: undefined, storedBytes: told?.storedBytes ?? 0 };
+  }
+
+  async #publishFrozen(parent: Commit, options: PublishOptions): Promise<Outcome> {
+    const { history, request } = this.#parts;
     await this.fileSystem.flush();
-    return publishVersion({
+    const lease = await this.#leaseToPublish();
+    if (lease === 'lost') {
+      const branch = await findOwnBranch(history, request.home.identity, this.fileSystem.announced);
+      if (branch !== undefined) return branchedAs(branch.name, branch.commit.storedBytes);
+    }
+    const published = await publishVersion({
       repository: this.repository,
+      history,
       vmName: this.vmName,
       mountPath: parent.mountPath,
       source: this.fileSystem.publishSource(this.repository.header.chunkBytes),
       parent: parent.version,
-      lease: this.#lease ?? 'lost',
+      lease,
       releaseLease: options.releaseLease,
-      host: this.#parts.request.home.identity,
+      host: request.home.identity,
       reader: this.fetcher,
+      earlierPacks: await this.#packs.read(),
+      onPackBegun: (packId) => this.#packs.add(packId),
+      beforeCommit: (draft) => this.fileSystem.announceCommit(announcementOf(draft)),
       onSealed: (reference, kind, sealed) => this.fetcher.keepSealed(reference, kind, sealed),
       ...(options.onProgress === undefined ? {} : { onProgress: options.onProgress }),
       ...(options.signal === undefined ? {} : { signal: options.signal }),
     });
+    return this.#conclude(published, options.releaseLease);
   }
 
-  /** The published content becomes the base; the overlay starts empty again. */
-  async #adopt(published: Extract<Published, { outcome: 'published' }>): Promise<void> {
-    await this.fileSystem.rebase(versionIdentity(published.commit), published.files);
-    this.#origin = { kind: 'version', commit: published.commit };
-    this.#manifest = await loadManifest(published.commit.manifest, this.fetcher);
-    await rememberSeen(this.#parts.paths, this.#parts.history);
+  /** From here on nothing fails: what was published is published. */
+  async #conclude(published: Published, leaseReleased: boolean): Promise<Outcome> {
+    const { outcome, storedBytes } = published;
+    if (leaseReleased || outcome === 'branched') this.#lease = undefined;
+    switch (outcome) {
+      case 'published':
+        await this.#adopt(published.commit, published.files);
+        return { outcome, version: published.commit.version, branch: undefined, storedBytes };
+      case 'unchanged':
+        return { outcome, version: undefined, branch: undefined, storedBytes: 0 };
+      case 'branched':
+        return branchedAs(published.branch.name, storedBytes);
+    }
   }
 
-  /** A lease that cannot be given back now is only a nuisance to others (`isr lease break`): never a reason to fail. */
-  async #releaseLease(lease: HeldLease): Promise<void> {
-    this.#lease = undefined;
+  /** The lease may have been given back with an earlier publish, or was not needed yet. */
+  async #leaseToPublish(): Promise<HeldLease | 'lost'> {
+    if (this.#lease !== undefined) return this.#lease;
+    const { history, request } = this.#parts;
+    const { latest } = await history.head();
+    if (latest?.version !== originVersion(this.#origin)) return 'lost';
     try {
-      await this.#parts.history.releaseLease(lease);
+      this.#lease = await history.acquireLease(request.home.identity);
+      return this.#lease;
+    } catch (error) {
+      if (error instanceof LeaseHeld) return 'lost';
+      throw error;
+    }
+  }
+
+  /**
+   * A version that was made from the overlay becomes its base, and the overlay empty. Where that fails (the local disk is
+   * full), the overlay goes on over its old base, with the same content; it is tried again when it is published or closed.
+   */
+  async #adopt(commit: Commit, files?: ReadonlyMap<number, FileMap>): Promise<void> {
+    this.#origin = { kind: 'version', commit };
+    this.#unadopted = commit;
+    try {
+      if (files !== undefined) await this.#rebase(commit, files);
+      this.#manifest = await loadManifest(commit.manifest, this.fetcher);
+      if (files === undefined) await this.#rebase(commit, filesOf(this.#manifest));
       await rememberSeen(this.#parts.paths, this.#parts.history);
+    } catch (error) {
+      debug('after version %d of %s: %o', commit.version, this.vmName, error);
+    }
+  }
+
+  async #rebase(commit: Commit, files: ReadonlyMap<number, FileMap>): Promise<void> {
+    if (!isMadeFrom(this.fileSystem.announced, commit)) throw new Error('the overlay is not this version');
+    await this.fileSystem.rebase(versionIdentity(commit), files);
+    this.#base = { kind: 'version', commit };
+    this.#unadopted = undefined;
+  }
+
+  /** Does what an earlier publish could not do any more, if the overlay is still what it published. */
+  async #adoptEarlier(): Promise<void> {
+    const { origin } = this;
+    if (origin.kind === 'branch' || !isMadeFrom(this.fileSystem.announced, origin.commit)) return;
+    this.fileSystem.freeze({ force: true });
+    try {
+      await this.#adopt(origin.commit);
+    } finally {
+      this.fileSystem.thaw();
+    }
+  }
+
+  /**
+   * Also a lease that an earlier process took for this host. One that cannot be given back now is only a nuisance to others
+   * (`isr lease break`): never a reason to fail.
+   */
+  async #giveLeaseBack(): Promise<void> {
+    const { history, paths, request } = this.#parts;
+    try {
+      const lease =
+        this.#lease ?? (request.purpose === 'publish' ? await this.#leaseOfThisHost() : undefined);
+      this.#lease = undefined;
+      if (lease === undefined) return;
+      await history.releaseLease(lease);
+      await rememberSeen(paths, history);
     } catch (error) {
       debug('the lease of %s was not given back: %o', this.vmName, error);
     }
+  }
+
+  async #leaseOfThisHost(): Promise<HeldLease | undefined> {
+    const { history, request } = this.#parts;
+    const { lease } = await history.head();
+    const isOurs = lease.state === 'held' && lease.holder.hostId === request.home.identity.hostId;
+    return isOurs ? history.acquireLease(lease.holder) : undefined;
   }
 }
 
@@ -261,20 +380,15 @@ async function openParts(request: SessionRequest, resources: ResourceStack): Pro
   const paths = await home.makeVmPaths(repository.header.repositoryId, vmName);
   resources.defer(lockVm(paths, vmName));
 
-  const seen = await readSeen(paths);
-  const head = await history.head({
-    ...(seen === undefined ? {} : { seen }),
-    ...(request.signal === undefined ? {} : { signal: request.signal }),
-  });
-  await rememberSeen(paths, history);
   const overlayDirectory = request.ephemeral ? `${paths.overlay}-ephemeral` : paths.overlay;
   if (request.ephemeral) {
-    await discardOverlay(overlayDirectory);
-    resources.defer(() => discardOverlay(overlayDirectory));
+    await dropOverlay(paths, overlayDirectory);
+    resources.defer(() => dropOverlay(paths, overlayDirectory));
   }
-  const origin = await chooseOrigin(request, history, head, overlayDirectory);
-  const lease = await takeLease(request, history, head, origin);
-  if (lease !== undefined) await rememberSeen(paths, history);
+  const { ground, lease } = await findGroundAndLease(request, history, {
+    ...{ vmName, version: request.version, ephemeral: request.ephemeral, purpose: request.purpose },
+    ...{ host: home.identity, paths, overlayDirectory },
+  });
 
   const fetcher = resources.use(
     await createFetcher({
@@ -285,16 +399,69 @@ async function openParts(request: SessionRequest, resources: ResourceStack): Pro
       chunkBytes: repository.header.chunkBytes,
     }),
   );
-  const manifest = await loadManifest(originCommit(origin).manifest, fetcher);
+  const manifest = await loadManifest(originCommit(ground.base).manifest, fetcher);
   const fileSystem = resources.use(
     await openOverlay({
       directory: overlayDirectory,
-      base: { manifest, identity: originIdentity(origin) },
+      base: { manifest, identity: originIdentity(ground.base) },
       openFile: (map) => fetcher.openFile(map),
       chunkMemory: fetcher.sharedMemory,
+      ...(ground.hasOverlay ? {} : { firstInodeNumber: await takeInodeNumbers(paths, manifest.inodes.size) }),
     }),
   );
-  return { request, paths, resources, repository, history, fetcher, fileSystem, origin, manifest, lease };
+  return { request, paths, resources, repository, history, fetcher, fileSystem, ground, manifest, lease };
+}
+
+/** Times that a session begins anew because a version appeared before it had the lease; then it has it. */
+const groundAttempts = 3;
+
+/** Where to begin, and the right to publish from there. A session that only publishes takes that when it needs it. */
+async function findGroundAndLease(
+  request: SessionRequest,
+  history: VmHistory,
+  groundRequest: GroundRequest,
+): Promise<{ readonly ground: Ground; readonly lease: HeldLease | undefined }> {
+  const { paths, host } = groundRequest;
+  for (let attempt = 1; ; attempt += 1) {
+    const head = await readHead(request, history, paths);
+    const ground = await findGround(groundRequest, history, head);
+    if (request.ephemeral || request.purpose === 'publish') return { ground, lease: undefined };
+    const lease = await history.acquireLease(host);
+    await rememberSeen(paths, history);
+    // Nobody else wrote between the look and the lease.
+    const seen = history.seenPosition()?.position ?? 0;
+    if (seen <= head.position + 1 || attempt === groundAttempts) return { ground, lease };
+  }
+}
+
+async function readHead(request: SessionRequest, history: VmHistory, paths: VmPaths): Promise<VmHead> {
+  const seen = await readSeen(paths);
+  const head = await history.head({
+    ...(seen === undefined ? {} : { seen }),
+    ...(request.signal === undefined ? {} : { signal: request.signal }),
+  });
+  await rememberSeen(paths, history);
+  return head;
+}
+
+interface Outcome extends Pick<PublishResult, 'outcome' | 'branch' | 'storedBytes'> {
+  readonly version: VersionNumber | undefined;
+}
+
+function branchedAs(branch: string, storedBytes: number): Outcome {
+  return { outcome: 'branched', version: undefined, branch, storedBytes };
+}
+
+function filesOf(manifest: Manifest): ReadonlyMap<number, FileMap> {
+  const files = new Map<number, FileMap>();
+  for (const inode of manifest.inodes.values()) {
+    if (inode.kind === 'file') files.set(inode.number, inode.content);
+  }
+  return files;
+}
+
+function originVersion(origin: Origin): VersionNumber | undefined {
+  return origin.kind === 'version' ? origin.commit.version : undefined;
 }
 
 /** Opens the store, finds which repository it is, and opens it with this host's key. The caller closes it, then its store. */
@@ -310,76 +477,14 @@ export async function openRepository(home: HostHome, url: string): Promise<Repos
   }
 }
 
+/** What was seen guards against a store that goes back in time; a full disk must not keep a VM from being published. */
 async function rememberSeen(paths: VmPaths, history: VmHistory): Promise<void> {
   const seen = history.seenPosition();
-  if (seen !== undefined) await writeSeen(paths, seen);
-}
-
-/** Which version or branch the session works on; refuses what would mix versions or could never be published. */
-async function chooseOrigin(
-  request: SessionRequest,
-  history: VmHistory,
-  head: VmHead,
-  overlayDirectory: string,
-): Promise<Origin> {
-  if (head.latest === undefined) throw new VmMissing(request.vmName);
-  const wanted = await findOrigin(request, history, head.latest);
-  const isNewest = wanted.kind === 'version' && wanted.commit.version === head.latest.version;
-  if (!isNewest && !request.ephemeral) {
-    throw new OldVersionNeedsEphemeral(request.vmName, request.version ?? '');
-  }
-  const overlay = await readOverlaySummary(overlayDirectory);
-  if (overlay === undefined || overlay.identity === originIdentity(wanted)) return wanted;
-  if (overlay.changedFiles === 0) {
-    await discardOverlay(overlayDirectory);
-    return wanted;
-  }
-  const baseVersion = Number(overlay.identity) as VersionNumber;
-  if (request.purpose === 'publish') return { kind: 'version', commit: await history.commit(baseVersion) };
-  throw new OverlayBehind(request.vmName, baseVersion, head.latest.version);
-}
-
-async function findOrigin(request: SessionRequest, history: VmHistory, latest: Commit): Promise<Origin> {
-  const wanted = request.version;
-  if (wanted === undefined) return { kind: 'version', commit: latest };
-  if (/^[1-9]\d*$/.test(wanted)) {
-    return { kind: 'version', commit: await history.commit(Number(wanted) as VersionNumber) };
-  }
-  const branch = (await history.branches()).find(({ name }) => name === wanted);
-  if (branch === undefined) throw new VersionMissing(request.vmName, wanted);
-  return { kind: 'branch', branch };
-}
-
-/**
- * A session that only publishes goes on without the lease when that was lost: its work then becomes a branch,
- * which is better than leaving it on this host.
- */
-async function takeLease(
-  request: SessionRequest,
-  history: VmHistory,
-  head: VmHead,
-  origin: Origin,
-): Promise<HeldLease | undefined> {
-  if (request.ephemeral) return undefined;
-  if (request.purpose === 'use') return history.acquireLease(request.home.identity);
-  if (origin.kind === 'version' && origin.commit.version !== head.latest?.version) return undefined;
+  if (seen === undefined) return;
   try {
-    return await history.acquireLease(request.home.identity);
+    await writeSeen(paths, seen);
   } catch (error) {
-    if (error instanceof LeaseHeld) return undefined;
-    throw error;
+    if (!['ENOSPC', 'EDQUOT'].includes(systemErrorCode(error) ?? '')) throw error;
+    debug('what was seen of %s is not recorded: %o', history.vmName, error);
   }
-}
-
-function originCommit(origin: Origin): Branch['commit'] {
-  return origin.kind === 'version' ? origin.commit : origin.branch.commit;
-}
-
-/** What the overlay remembers as its base. */
-function originIdentity(origin: Origin): string {
-  return origin.kind === 'version' ? versionIdentity(origin.commit) : `branch ${origin.branch.name}`;
-}
-
-function versionIdentity(commit: Commit): string {
-  return String(commit.version);
 }

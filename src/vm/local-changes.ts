@@ -1,6 +1,13 @@
 import type { ProgressListener } from '../base/index.js';
-import { clearDeadDaemon, connectDaemon, lockVm, VmSession, type PublishResult } from '../daemon/index.js';
-import { discardOverlay, readOverlaySummary } from '../fs/index.js';
+import {
+  clearDeadDaemon,
+  connectDaemon,
+  dropLocalChanges,
+  lockVm,
+  VmSession,
+  type PublishResult,
+} from '../daemon/index.js';
+import { readOverlaySummary } from '../fs/index.js';
 import { GuestCrashed, GuestRunning } from './errors.js';
 import { readGuestRecord, writeGuestRecord } from './guest-record.js';
 import { pathsOf, type VmTarget } from './target.js';
@@ -63,7 +70,7 @@ export async function discardVm(target: VmTarget): Promise<LocalChanges> {
   const unlock = lockVm(paths, target.vmName);
   try {
     const changes = await readLocalChanges(target);
-    await discardOverlay(paths.overlay);
+    await dropLocalChanges(paths);
     await writeGuestRecord(paths, 'fresh');
     return changes;
   } finally {

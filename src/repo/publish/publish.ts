@@ -1,5 +1,6 @@
 import { Cancelled, LimitExceeded, limits, type ProgressListener } from '../../base/index.js';
 import { LeaseHeld, LeaseLost, ReadOnlyKey } from '../errors.js';
+import type { VmHistory } from '../history.js';
 import { decodeManifest, encodeManifest } from '../format/manifest.js';
 import { loadManifest } from '../load-manifest.js';
 import type { Repository } from '../repository.js';
@@ -28,6 +29,8 @@ import { throttled } from '../throttled.js';
 
 export interface PublishRequest {
   readonly repository: Repository;
+  /** The VM's; for a caller that goes on with what it has seen of the log. */
+  readonly history?: VmHistory;
   readonly vmName: string;
   /** The fixed absolute path of the VM's directory. */
   readonly mountPath: string;
@@ -166,7 +169,7 @@ async function commit(
     parent,
   };
   await request.beforeCommit?.(draft);
-  const history = repository.history(vmName);
+  const history = request.history ?? repository.history(vmName);
   const saveBranch = async (reason: LeaseLost): Promise<Published> => {
     return { outcome: 'branched', branch: await history.saveBranch(draft), reason, files, storedBytes };
   };
