@@ -181,6 +181,12 @@ export const limits = {
   /** Calls of copy_file_range under way at once: each holds a step in memory, perhaps until the store answers. */
   copiesInFlight: 16,
 
+  /**
+   * Changes of names that a worker remembers of the one before it, by request: each of its threads can have made one
+   * that the kernel was not told of.
+   */
+  requestsRecalled: 1024,
+
   /** Names of one inode, and bytes of a symbolic link and of extended attributes (one value; all of an inode), as in Linux and ext4. */
   linkCountMax: 65_000,
   symlinkTargetBytesMax: 4095,

@@ -6,6 +6,7 @@ import type { HostHome, VmPaths } from '../host/index.js';
 import { ControlClient } from './control-client.js';
 import { AlreadyMounted, DaemonDied, RemoteError, type WireError } from './errors.js';
 import { clearDeadDaemon, findDaemon } from './record.js';
+import type { Program } from './supervisor-protocol.js';
 import type { DaemonClient, MountRequest } from './types.js';
 
 /** What the launching command tells the daemon over the start-up channel. Keys are read by the daemon itself. */
@@ -25,6 +26,11 @@ const daemonMain = fileURLToPath(new URL('./main.js', import.meta.url));
  * enough, never pile up: the difference is 50 MB of resident memory while chunks stream through, at no measured cost.
  */
 const daemonOptions = ['--max-semi-space-size=1'];
+
+/** The program that serves a mount. */
+export function workerProgram(vmName: string): Program {
+  return { execPath: process.execPath, parameters: [...daemonOptions, daemonMain, vmName] };
+}
 
 /** Lines of the daemon's log that an error shows. */
 const logTailLines = 5;
@@ -48,7 +54,8 @@ export async function mountVm(options: {
 
   const log = await open(paths.daemonLog, 'a', 0o600);
   try {
-    const child = spawn(process.execPath, [...daemonOptions, daemonMain, vmName], {
+    const { execPath, parameters } = workerProgram(vmName);
+    const child = spawn(execPath, parameters, {
       cwd: '/',
       detached: true,
       stdio: ['ignore', log.fd, log.fd, 'ipc'],

@@ -1,29 +1,52 @@
-/** The daemon's program: started by `mountVm` with a start-up channel, serves one mount, ends with it. */
+/**
+ * The daemon's program: serves one mount, and ends with it. Started by `mountVm`, with a start-up channel, or by the
+ * supervisor of a mount whose worker died.
+ */
 import debug from 'debug';
 import { openHostHome } from '../host/index.js';
 import { toWire } from './errors.js';
 import type { ReadyMessage, StartMessage } from './launch.js';
 import { serveMount } from './serve.js';
+import { Supervision } from './supervision.js';
+import { inheritedFd, type GoOnMessage } from './supervisor-protocol.js';
 
 // libfuse reads DEBUG itself and would trace every request; ours goes through the debug package only.
-debug.enable(process.env['ISR_DEBUG'] ?? process.env['DEBUG'] ?? '');
+const namespaces = process.env['ISR_DEBUG'] ?? process.env['DEBUG'] ?? '';
+debug.enable(namespaces);
+process.env['ISR_DEBUG'] = namespaces;
 delete process.env['DEBUG'];
 process.title = `isr: ${process.argv[2] ?? ''}`;
 
 process.once('message', (message) => {
-  void run(message as StartMessage);
+  const first = message as StartMessage | GoOnMessage;
+  void ('goOn' in first ? goOn(first) : run(first));
 });
 
 async function run(start: StartMessage): Promise<void> {
   try {
     const home = await openHostHome(start.homePath);
-    await serveMount({ home, repositoryUrl: start.repositoryUrl, mount: start.mount }, (mounted) => {
+    await serveMount({ ...start, home }, (mounted) => {
       answer({ ready: { mountPath: mounted.mountPath } });
     });
     process.exit(0);
   } catch (error) {
     console.error(error);
     answer({ error: toWire(error) }, () => process.exit(1));
+  }
+}
+
+async function goOn({ start, goOn: { connection, restarts, ...rest } }: GoOnMessage): Promise<void> {
+  const supervision = Supervision.continue(restarts);
+  const descriptors = { fd: inheritedFd.connection, lockFd: inheritedFd.lock };
+  try {
+    const home = await openHostHome(start.homePath);
+    const takeOver = { ...rest, ...connection, ...descriptors, supervision };
+    await serveMount({ ...start, home, takeOver }, () => undefined);
+    process.exit(0);
+  } catch (error) {
+    console.error(error);
+    supervision.failing(error);
+    process.exit(1);
   }
 }
 

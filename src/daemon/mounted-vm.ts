@@ -9,12 +9,16 @@ import {
   type Engine,
   type EngineName,
   type MountEngine,
+  type TakenOverMount,
 } from '../fuse/index.js';
 import type { HostHome, VmPaths } from '../host/index.js';
 import { localDirectoryOf } from '../store/index.js';
+import { inheritedLock } from '../system/index.js';
 import { ControlServer, type ControlHandlers } from './control-server.js';
+import { workerProgram } from './launch.js';
 import { removeRecord, writeRecord } from './record.js';
 import { VmSession } from './session.js';
+import { Supervision } from './supervision.js';
 import type { DaemonStatus, MountRequest, UnmountResult } from './types.js';
 
 const debug = createDebug('isr:daemon');
@@ -35,6 +39,15 @@ export interface ServeRequest {
   readonly repositoryUrl: string;
   readonly mount: MountRequest;
   readonly signal?: AbortSignal;
+  /** A mount whose last worker died, and what its supervisor kept of it. */
+  readonly takeOver?: TakeOver;
+}
+
+export interface TakeOver extends TakenOverMount {
+  readonly mountPath: string;
+  /** Holds the VM's lock. */
+  readonly lockFd: number;
+  readonly supervision: Supervision;
 }
 
 /** A VM whose directory is mounted by this process: session, engine and control socket, with one life. */
@@ -44,6 +57,8 @@ export class MountedVm {
   readonly ended: Promise<void>;
   readonly #session: VmSession;
   readonly #engine: Engine;
+  /** Undefined where nobody would replace this process. */
+  readonly #supervision: Supervision | undefined;
   readonly #paths: VmPaths;
   readonly #startedAt = new Date();
   readonly #repository: string;
@@ -52,9 +67,16 @@ export class MountedVm {
   #unmounting: Promise<UnmountResult> | undefined;
   readonly #end: () => void;
 
-  private constructor(session: VmSession, engine: Engine, mountPath: string, resources: ResourceStack) {
+  private constructor(
+    session: VmSession,
+    engine: Engine,
+    supervision: Supervision | undefined,
+    mountPath: string,
+    resources: ResourceStack,
+  ) {
     this.#session = session;
     this.#engine = engine;
+    this.#supervision = supervision;
     this.#paths = session.paths;
     this.#repository = session.repository.store.description;
     this.#resources = resources;
@@ -67,6 +89,7 @@ export class MountedVm {
   /** Returns when the directory is usable and the control socket answers. Errors: those of `VmSession.open` and of mounting. */
   static async mount(request: ServeRequest): Promise<MountedVm> {
     const resources = new ResourceStack();
+    const { takeOver } = request;
     try {
       const session = resources.use(
         await VmSession.open({
@@ -76,21 +99,27 @@ export class MountedVm {
           version: request.mount.version,
           ephemeral: request.mount.ephemeral,
           purpose: 'use',
+          mount: {
+            life: takeOver?.life ?? 0,
+            lock: takeOver === undefined ? undefined : inheritedLock(takeOver.lockFd),
+          },
           ...(request.signal === undefined ? {} : { signal: request.signal }),
         }),
       );
-      const mountPath = await checkMountPoint(
-        request.mount.mountPath ?? session.mountPath,
-        localPaths(request),
-      );
+      const mountPath =
+        takeOver?.mountPath ??
+        (await checkMountPoint(request.mount.mountPath ?? session.mountPath, localPaths(request)));
       const engine = resources.use(
         await engines[request.mount.engine](session.fileSystem, {
           mountPath,
           sourceName: `isr:${session.vmName}`,
           allowOther: request.mount.allowOther,
+          ...(takeOver === undefined ? {} : { takeOver }),
         }),
       );
-      const mounted = new MountedVm(session, engine, mountPath, resources);
+      const supervision = await supervise(request, session, engine, mountPath);
+      resources.defer(() => supervision?.end());
+      const mounted = new MountedVm(session, engine, supervision, mountPath, resources);
       await mounted.#announce();
       return mounted;
     } catch (error) {
@@ -118,7 +147,7 @@ export class MountedVm {
       branch: origin.kind === 'branch' ? origin.branch.name : undefined,
       ephemeral: session.ephemeral,
       startedAt: this.#startedAt.toISOString(),
-      daemon: { workerPid: process.pid, residentBytes: process.memoryUsage.rss() },
+      daemon: { ...this.#processes(), residentBytes: process.memoryUsage.rss() },
       engine: { name: this.#engine.name, ...this.#engine.status() },
       lease,
       chunks,
@@ -189,7 +218,8 @@ export class MountedVm {
   }
 
   async #announce(): Promise<void> {
-    await writeRecord(this.#paths, { mountPath: this.mountPath, ephemeral: this.#session.ephemeral });
+    const mount = { mountPath: this.mountPath, ephemeral: this.#session.ephemeral };
+    await writeRecord(this.#paths, mount, this.#supervision?.supervisorPid);
     this.#resources.defer(() => removeRecord(this.#paths));
     this.#server = await ControlServer.listen(this.#paths.controlSocket, this.#handlers());
     void this.#engine.unmounted.then((reason) => {
@@ -198,6 +228,31 @@ export class MountedVm {
       this.#unmounting ??= this.#endAfterUnmount();
       this.#unmounting.catch((error: unknown) => debug('closing failed: %o', error));
     });
+  }
+
+  /** Serves until the mount ends; `onStop` is called when the supervisor wants that, or is gone. */
+  beSupervised(onStop: (reason: string) => void): void {
+    if (this.#supervision === undefined) return;
+    this.#supervision.onStop = onStop;
+    this.#supervision.serve(() => {
+      const { requests, requestsWaiting: waiting } = this.#engine.status();
+      return { answered: requests - waiting, waiting };
+    });
+  }
+
+  #processes(): Omit<DaemonStatus['daemon'], 'residentBytes'> {
+    const workerPid = process.pid;
+    if (this.#supervision === undefined) {
+      const unsupervised =
+        this.#engine.name === 'kernel'
+          ? 'the kernel of this host cannot send requests again (Linux 6.9 or newer can)'
+          : `the engine ${this.#engine.name} cannot pass a mount on`;
+      return { workerPid, supervisorPid: undefined, unsupervised, restarts: 0, lastRestart: undefined };
+    }
+    const { supervisorPid, restarts } = this.#supervision;
+    const { count, lastAt: at, lastReason: reason } = restarts;
+    const lastRestart = at === undefined || reason === undefined ? undefined : { at, reason };
+    return { workerPid, supervisorPid, unsupervised: undefined, restarts: count, lastRestart };
   }
 
   #handlers(): ControlHandlers {
@@ -213,6 +268,30 @@ export class MountedVm {
       unmount: () => this.unmount(),
     };
   }
+}
+
+/** Whoever replaces this process when it dies, where that is possible. */
+async function supervise(
+  request: ServeRequest,
+  session: VmSession,
+  engine: Engine,
+  mountPath: string,
+): Promise<Supervision | undefined> {
+  if (request.takeOver !== undefined) return request.takeOver.supervision;
+  const { connection } = engine;
+  if (connection === undefined) return undefined;
+  const { mount, agreement, fd } = connection;
+  return Supervision.begin(
+    {
+      program: workerProgram(session.vmName),
+      start: { homePath: request.home.path, repositoryUrl: request.repositoryUrl, mount: request.mount },
+      mountPath,
+      connection: { mount, agreement },
+      workerPid: process.pid,
+      recordPath: session.paths.daemonRecord,
+    },
+    { connection: fd, lock: session.lockFd },
+  );
 }
 
 /** What the daemon itself uses on this host: under its own mount it would wait for itself. */

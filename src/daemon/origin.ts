@@ -88,12 +88,35 @@ async function groundOfOlder(
   };
 }
 
+/** Where a mount that goes on stands: programs have it open, whatever became of the VM's log meanwhile. */
+export async function groundThatGoesOn(request: GroundRequest, history: VmHistory): Promise<Ground> {
+  const overlay = await readOverlaySummary(request.overlayDirectory);
+  if (overlay === undefined) throw new Error(`${request.overlayDirectory} of a mount that goes on is gone`);
+  const branchName = branchOf(overlay.identity);
+  if (branchName !== undefined) {
+    const branch = await findBranch(request, history, branchName);
+    return { origin: branch, base: branch, hasOverlay: true };
+  }
+  const version = Number(overlay.identity) as VersionNumber;
+  const base: Origin = { kind: 'version', commit: await history.commit(version) };
+  const own = await findOwnCommit(history, request.host, overlay.announced, version);
+  return {
+    origin: own === undefined ? base : { kind: 'version', commit: own.commit },
+    base,
+    hasOverlay: true,
+  };
+}
+
 async function findOrigin(request: GroundRequest, history: VmHistory, latest: Commit): Promise<Origin> {
   const wanted = request.version;
   if (wanted === undefined) return { kind: 'version', commit: latest };
   if (/^[1-9]\d*$/.test(wanted)) {
     return { kind: 'version', commit: await history.commit(Number(wanted) as VersionNumber) };
   }
+  return findBranch(request, history, wanted);
+}
+
+async function findBranch(request: GroundRequest, history: VmHistory, wanted: string): Promise<Origin> {
   const branch = (await history.branches()).find(({ name }) => name === wanted);
   if (branch === undefined) throw new VersionMissing(request.vmName, wanted);
   return { kind: 'branch', branch };
@@ -105,7 +128,14 @@ export function originCommit(origin: Origin): Branch['commit'] {
 
 /** What the overlay remembers as its base. */
 export function originIdentity(origin: Origin): string {
-  return origin.kind === 'version' ? versionIdentity(origin.commit) : `branch ${origin.branch.name}`;
+  return origin.kind === 'version' ? versionIdentity(origin.commit) : branchPrefix + origin.branch.name;
+}
+
+const branchPrefix = 'branch ';
+
+/** The branch that an overlay remembers as its base; undefined for a version. */
+function branchOf(identity: string): string | undefined {
+  return identity.startsWith(branchPrefix) ? identity.slice(branchPrefix.length) : undefined;
 }
 
 export function versionIdentity(commit: Commit): string {

@@ -11,25 +11,33 @@ const recordSchema = v.object({
   startTime: v.optional(v.number()),
   mountPath: v.string(),
   ephemeral: v.boolean(),
+  /** The process that serves, where `pid` is its supervisor. */
+  worker: v.optional(v.object({ pid: v.number(), startTime: v.optional(v.number()) })),
+  /** Why the supervisor stopped replacing workers. */
+  gaveUp: v.optional(v.string()),
 });
 
 /** Which process serves a VM's mount, and where. */
 export type DaemonRecord = v.InferOutput<typeof recordSchema>;
 
-/** Announces this process as the daemon. The caller holds the VM's lock. */
+/** Announces this process as the daemon, or as its worker. The caller holds the VM's lock. */
 export async function writeRecord(
   paths: VmPaths,
   mount: Pick<DaemonRecord, 'mountPath' | 'ephemeral'>,
+  supervisorPid?: number,
 ): Promise<void> {
-  const startTime = processStartTime(process.pid);
-  const record: DaemonRecord = {
-    pid: process.pid,
-    ...mount,
-    ...(startTime === undefined ? {} : { startTime }),
-  };
+  const record: DaemonRecord =
+    supervisorPid === undefined
+      ? { ...processRecord(process.pid), ...mount }
+      : { ...processRecord(supervisorPid), ...mount, worker: processRecord(process.pid) };
   const temporary = `${paths.daemonRecord}.new`;
   await writeFile(temporary, JSON.stringify(record), { mode: 0o600 });
   await rename(temporary, paths.daemonRecord);
+}
+
+function processRecord(pid: number): { readonly pid: number; readonly startTime?: number } {
+  const startTime = processStartTime(pid);
+  return { pid, ...(startTime === undefined ? {} : { startTime }) };
 }
 
 export async function removeRecord(paths: VmPaths): Promise<void> {
@@ -42,7 +50,10 @@ export async function findDaemon(
 ): Promise<{ readonly state: 'none' } | { readonly state: 'alive' | 'dead'; readonly record: DaemonRecord }> {
   const record = await readRecord(paths);
   if (record === undefined) return { state: 'none' };
-  return { state: isProcessAlive(record.pid, record.startTime) ? 'alive' : 'dead', record };
+  const isAlive = [record, ...(record.worker === undefined ? [] : [record.worker])].some(
+    ({ pid, startTime }) => isProcessAlive(pid, startTime),
+  );
+  return { state: isAlive ? 'alive' : 'dead', record };
 }
 
 /** Clears what a dead daemon left: its mount, which answers every access with ENOTCONN, and its record. */

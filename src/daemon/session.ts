@@ -19,11 +19,13 @@ import {
   type VmHistory,
 } from '../repo/index.js';
 import { openStore } from '../store/index.js';
+import type { FileLock } from '../system/index.js';
 import { announcementOf, findOwnBranch, findOwnCommit, isMadeFrom } from './announced-commit.js';
 import { EphemeralMount, VmBusy } from './errors.js';
 import { dropOverlay, takeInodeNumbers } from './inode-numbers.js';
 import {
   findGround,
+  groundThatGoesOn,
   originCommit,
   originIdentity,
   versionIdentity,
@@ -32,10 +34,18 @@ import {
   type Origin,
 } from './origin.js';
 import { PackRecord } from './pack-record.js';
-import { lockVm } from './vm-lock.js';
+import { takeVmLock } from './vm-lock.js';
 import type { PublishResult, UnmountResult, WarmResult } from './types.js';
 
 const debug = createDebug('isr:daemon:session');
+
+/** Which process of a mount has the session. */
+export interface MountedSession {
+  /** How many processes served the mount before. */
+  readonly life: number;
+  /** The VM's lock, inherited from them. */
+  readonly lock: FileLock | undefined;
+}
 
 export interface SessionRequest {
   readonly home: HostHome;
@@ -46,6 +56,8 @@ export interface SessionRequest {
   readonly ephemeral: boolean;
   /** `use`: what a mount needs. `publish`: only to publish an overlay that is there, even one whose lease was lost. */
   readonly purpose: 'use' | 'publish';
+  /** For a mount: the session's files and lock can pass to another process. */
+  readonly mount?: MountedSession;
   readonly signal?: AbortSignal;
 }
 
@@ -66,6 +78,7 @@ interface SessionParts {
   readonly ground: Ground;
   readonly manifest: Manifest;
   readonly lease: HeldLease | undefined;
+  readonly lock: FileLock;
 }
 
 /**
@@ -120,6 +133,11 @@ export class VmSession implements AsyncDisposable {
 
   get paths(): VmPaths {
     return this.#parts.paths;
+  }
+
+  /** The descriptor that holds the VM's lock. */
+  get lockFd(): number {
+    return this.#parts.lock.fd;
   }
 
   get origin(): Origin {
@@ -378,17 +396,22 @@ async function openParts(request: SessionRequest, resources: ResourceStack): Pro
   resources.use(repository);
   const history = repository.history(vmName);
   const paths = await home.makeVmPaths(repository.header.repositoryId, vmName);
-  resources.defer(lockVm(paths, vmName));
+  const lock = request.mount?.lock ?? takeVmLock(paths, vmName);
+  resources.defer(lock.release);
+  const goesOn = (request.mount?.life ?? 0) > 0;
 
   const overlayDirectory = request.ephemeral ? `${paths.overlay}-ephemeral` : paths.overlay;
   if (request.ephemeral) {
-    await dropOverlay(paths, overlayDirectory);
+    if (!goesOn) await dropOverlay(paths, overlayDirectory);
     resources.defer(() => dropOverlay(paths, overlayDirectory));
   }
-  const { ground, lease } = await findGroundAndLease(request, history, {
+  const groundRequest = {
     ...{ vmName, version: request.version, ephemeral: request.ephemeral, purpose: request.purpose },
     ...{ host: home.identity, paths, overlayDirectory },
-  });
+  };
+  const { ground, lease } = goesOn
+    ? await sameGroundAndLease(request, history, groundRequest)
+    : await findGroundAndLease(request, history, groundRequest);
 
   const fetcher = resources.use(
     await createFetcher({
@@ -407,9 +430,13 @@ async function openParts(request: SessionRequest, resources: ResourceStack): Pro
       openFile: (map) => fetcher.openFile(map),
       chunkMemory: fetcher.sharedMemory,
       ...(ground.hasOverlay ? {} : { firstInodeNumber: await takeInodeNumbers(paths, manifest.inodes.size) }),
+      ...(request.mount === undefined ? {} : { mount: request.mount }),
     }),
   );
-  return { request, paths, resources, repository, history, fetcher, fileSystem, ground, manifest, lease };
+  return {
+    ...{ request, paths, resources, repository, history, fetcher, fileSystem },
+    ...{ ground, manifest, lease, lock },
+  };
 }
 
 /** Times that a session begins anew because a version appeared before it had the lease; then it has it. */
@@ -431,6 +458,25 @@ async function findGroundAndLease(
     // Nobody else wrote between the look and the lease.
     const seen = history.seenPosition()?.position ?? 0;
     if (seen <= head.position + 1 || attempt === groundAttempts) return { ground, lease };
+  }
+}
+
+/** Where a mount that goes on stands. It does so without the lease, too: its changes then become a branch. */
+async function sameGroundAndLease(
+  request: SessionRequest,
+  history: VmHistory,
+  groundRequest: GroundRequest,
+): Promise<{ readonly ground: Ground; readonly lease: HeldLease | undefined }> {
+  const head = await readHead(request, history, groundRequest.paths);
+  const ground = await groundThatGoesOn(groundRequest, history);
+  if (request.ephemeral || originVersion(ground.origin) !== head.latest?.version) {
+    return { ground, lease: undefined };
+  }
+  try {
+    return { ground, lease: await history.acquireLease(groundRequest.host) };
+  } catch (error) {
+    if (error instanceof LeaseHeld) return { ground, lease: undefined };
+    throw error;
   }
 }
 

@@ -24,7 +24,16 @@ export interface DaemonStatus {
   readonly branch: string | undefined;
   readonly ephemeral: boolean;
   readonly startedAt: string;
-  readonly daemon: { readonly workerPid: number; readonly residentBytes: number };
+  readonly daemon: {
+    readonly workerPid: number;
+    readonly residentBytes: number;
+    /** Undefined where nobody would replace a worker that dies: see `unsupervised`. */
+    readonly supervisorPid: number | undefined;
+    readonly unsupervised: string | undefined;
+    /** Workers of this mount that died and were replaced, and what became of the last one. */
+    readonly restarts: number;
+    readonly lastRestart: { readonly at: string; readonly reason: string } | undefined;
+  };
   readonly engine: { readonly name: EngineName } & EngineStatus;
   readonly lease: LeaseState | { readonly state: 'unknown'; readonly reason: string };
   /** Chunks of the base version that are not zero; undefined when the store did not tell in time. */

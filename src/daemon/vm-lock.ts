@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import type { VmPaths } from '../host/index.js';
-import { lockFile } from '../system/index.js';
+import { lockFile, type FileLock } from '../system/index.js';
 import { VmBusy } from './errors.js';
 
 /**
@@ -8,7 +8,12 @@ import { VmBusy } from './errors.js';
  * process ends. The daemon holds it while the VM is mounted. `VmBusy` while another has it.
  */
 export function lockVm(paths: VmPaths, vmName: string): () => void {
+  return takeVmLock(paths, vmName).release;
+}
+
+/** The same, with a descriptor that other processes can inherit. */
+export function takeVmLock(paths: VmPaths, vmName: string): FileLock {
   const lock = lockFile(join(paths.directory, 'lock'));
   if (lock === undefined) throw new VmBusy(vmName);
-  return lock.release;
+  return lock;
 }

@@ -3,7 +3,7 @@ import type { SoughtBytes } from '../fetch/index.js';
 import { FileSystemError } from './errors.js';
 import { newPageEdges, type FileContent, type PageEdges } from './file-content.js';
 import type { Gate } from './gate.js';
-import { Handles, type OpenFile } from './handles.js';
+import type { Handles, OpenFile } from './handles.js';
 import { HoleSearch } from './hole-search.js';
 import type { FileInode } from './inode.js';
 import type { LocalReadTable } from './local-reads/index.js';
@@ -22,7 +22,7 @@ interface ByteInterval {
  * are not in memory first waits for them, and then happens within one turn, so that no two changes of a page mix.
  */
 export class FileAccess {
-  readonly handles = new Handles();
+  readonly handles: Handles;
   readonly #overlay: Overlay;
   readonly #gate: Gate;
   readonly #now: () => bigint;
@@ -34,11 +34,13 @@ export class FileAccess {
   constructor(parts: {
     readonly overlay: Overlay;
     readonly gate: Gate;
+    readonly handles: Handles;
     readonly now: () => bigint;
     readonly onError: (error: unknown) => void;
   }) {
     this.#overlay = parts.overlay;
     this.#gate = parts.gate;
+    this.handles = parts.handles;
     this.#now = parts.now;
     this.#onError = parts.onError;
   }

@@ -2,7 +2,11 @@ import { constants } from 'node:fs';
 import { limits } from '../base/index.js';
 import { FileSystemError } from './errors.js';
 import type { FileInode } from './inode.js';
-import type { HandleId } from './types.js';
+import type { OpenFileEntry, OpenFileTable } from './open-file-table.js';
+import type { HandleId, RequestId } from './types.js';
+
+/** Handles of one process and the next that serves a mount must differ. */
+const handlesPerLife = 2 ** 32;
 
 const accessModeMask = 0o3;
 
@@ -55,17 +59,45 @@ export class OpenFile {
 /** The open files of a mount. */
 export class Handles {
   readonly #open = new Map<HandleId, OpenFile>();
-  #next = 1;
+  readonly #table: OpenFileTable | undefined;
+  /** Those that were opened before this process began, by the request that did. */
+  readonly #byRequest = new Map<RequestId, HandleId>();
+  #next: number;
+  #closed = false;
 
-  open(file: FileInode, flags: number): HandleId {
+  /**
+   * With a table, open files outlive this process. `life` counts the processes that have served the mount before.
+   */
+  constructor(table?: OpenFileTable, life = 0) {
+    this.#table = table;
+    this.#next = life * handlesPerLife + 1;
+  }
+
+  open(file: FileInode, flags: number, request?: RequestId): HandleId {
     if (this.#open.size >= limits.openHandles) {
       throw new FileSystemError('EMFILE', `More than ${limits.openHandles} files are open.`);
     }
     const handle = this.#next as HandleId;
+    this.#table?.add({ handle, inode: file.number, flags, request });
     this.#next += 1;
-    this.#open.set(handle, new OpenFile(file, flags));
-    file.openHandles += 1;
+    this.#add(handle, file, flags);
     return handle;
+  }
+
+  /** Takes over what an earlier process opened. */
+  restore({ handle, flags, request }: OpenFileEntry, file: FileInode | undefined): void {
+    if (file === undefined) {
+      this.#table?.remove(handle);
+      return;
+    }
+    this.#add(handle, file, flags);
+    if (request !== undefined) this.#byRequest.set(request, handle);
+  }
+
+  /** What an earlier process opened for a request, if it is still open. */
+  openedFor(request: RequestId): HandleId | undefined {
+    const handle = this.#byRequest.get(request);
+    return handle !== undefined && this.#open.has(handle) ? handle : undefined;
   }
 
   get(handle: HandleId): OpenFile {
@@ -77,8 +109,21 @@ export class Handles {
   release(handle: HandleId): FileInode {
     const { file } = this.get(handle);
     this.#open.delete(handle);
+    this.#table?.remove(handle);
     file.openHandles -= 1;
     return file;
+  }
+
+  #add(handle: HandleId, file: FileInode, flags: number): void {
+    this.#open.set(handle, new OpenFile(file, flags));
+    file.openHandles += 1;
+  }
+
+  /** What is open stays open for the next process that serves the mount. Idempotent. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#table?.close();
   }
 
   /** Files that are open for writing. */

@@ -28,6 +28,8 @@ export type {
   FileSystemUsage,
   HandleId,
   InodeNumber,
+  Recalled,
   RenameMode,
+  RequestId,
 } from './types.js';
 export { openOverlay, VmFileSystem, type OpenOverlayOptions } from './vm-file-system.js';

@@ -25,6 +25,8 @@ const entriesPerRecord = 256;
 export class InodeTable {
   readonly inodes = new Map<number, Inode>();
   nextInode: number;
+  /** Inodes that stay although they have lost their last name: somebody has them open. */
+  pinned: ReadonlySet<number>;
   /** Inodes of the base that are gone; those without a name that are still open are not. */
   #removed: number;
   readonly #dataFiles: DataFiles;
@@ -35,10 +37,12 @@ export class InodeTable {
   constructor(options: {
     readonly nextInode: number;
     readonly removed: number;
+    readonly pinned?: ReadonlySet<number> | undefined;
     readonly dataFiles: DataFiles;
     readonly openFile: (map: FileMap) => BaseFile;
   }) {
     this.nextInode = options.nextInode;
+    this.pinned = options.pinned ?? new Set();
     this.#removed = options.removed;
     this.#dataFiles = options.dataFiles;
     this.#openFile = options.openFile;
@@ -96,7 +100,7 @@ export class InodeTable {
 
   /** Forgets an inode without a name that nobody has open. */
   dropIfUnused(inode: Inode): void {
-    if (!isUnlinked(inode) || (inode.kind === 'file' && inode.openHandles > 0)) return;
+    if (!isUnlinked(inode) || isOpen(inode) || this.pinned.has(inode.number)) return;
     if (!this.inodes.delete(inode.number)) return;
     if (inode.origin !== 'new') this.#removed += 1;
     this.onGone(inode);
@@ -104,6 +108,11 @@ export class InodeTable {
 
   *files(): Generator<FileInode, void> {
     for (const inode of this.inodes.values()) if (inode.kind === 'file') yield inode;
+  }
+
+  /** Inodes of the base that are gone for good. */
+  get goneCount(): number {
+    return this.#removed;
   }
 
   /** Inodes of the base that have no name any more. */
@@ -128,12 +137,17 @@ export class InodeTable {
   }
 
   /**
-   * Records that make the same state in an empty table; inodes without a name are left out. With `files`: the state
-   * that `rebase` makes.
+   * Records that make the same state in an empty table; what has no name and is not open is left out. With `files`:
+   * the state that `rebase` makes.
    */
   *store(files?: ReadonlyMap<number, FileMap>): Generator<OverlayRecord, void> {
-    const named = [...this.inodes.values()].filter((inode) => !isUnlinked(inode));
-    for (const inode of named) {
+    const stored = [...this.inodes.values()].filter((inode) => !isUnlinked(inode) || isOpen(inode));
+    for (const inode of stored) {
+      if (files !== undefined && isUnlinked(inode)) {
+        yield { type: 'change', created: { ...storedInode(inode), origin: 'new' } };
+        if (inode.kind === 'file') yield* storedPages(inode);
+        continue;
+      }
       if (files !== undefined) {
         yield { type: 'change', created: rebasedInode(inode, files) };
         continue;
@@ -141,7 +155,7 @@ export class InodeTable {
       yield { type: 'change', created: storedInode(inode) };
       if (inode.kind === 'file') yield* storedPages(inode);
     }
-    for (const inode of named) if (inode.kind === 'directory') yield* storedEntries(inode);
+    for (const inode of stored) if (inode.kind === 'directory') yield* storedEntries(inode);
   }
 
   /** A path from the mount's root, for messages. Looks through everything. */
@@ -250,6 +264,10 @@ function onlyTimesOfDirectory(inode: Inode, patch: AttributePatch): boolean {
     patch.gid === undefined &&
     patch.extendedAttribute === undefined
   );
+}
+
+function isOpen(inode: Inode): boolean {
+  return inode.kind === 'file' && inode.openHandles > 0;
 }
 
 /** Without a name. A directory still counts its `.`. */

@@ -9,6 +9,7 @@ import {
   decodeRecord,
   overlayFormat,
   type AnnouncedCommits,
+  type AppliedRequest,
   type Flushed,
   type OverlayHeader,
   type OverlayRecord,
@@ -27,6 +28,8 @@ export interface OverlayState {
    * `rebooted`: only what was flushed is believed.
    */
   readonly end: 'closed' | 'killed' | 'rebooted';
+  /** Requests of the mount that were carried out before, if it goes on; the newest are enough. */
+  readonly applied: readonly AppliedRequest[];
   /** Whether records are missing in the middle: damage, unless the journal was being written or power was lost. */
   readonly hasGap: boolean;
   readonly announced: AnnouncedCommits;
@@ -42,6 +45,8 @@ export async function readOverlayState(
     readonly bootId: string | undefined;
     readonly dataFiles: DataFiles;
     readonly openFile: (map: FileMap) => BaseFile;
+    /** Inodes that stay although they have no name. */
+    readonly pinned?: ReadonlySet<number> | undefined;
   },
 ): Promise<OverlayState> {
   const content = await readJournal(path);
@@ -60,6 +65,7 @@ export function* stateRecords(state: {
   readonly table: InodeTable;
   readonly sequence: number;
   readonly announced: AnnouncedCommits;
+  readonly applied?: readonly AppliedRequest[];
   /** The content that becomes the base, as in `InodeTable.rebase`. */
   readonly rebased?: ReadonlyMap<number, FileMap>;
 }): Generator<string, void> {
@@ -69,8 +75,9 @@ export function* stateRecords(state: {
     base: state.identity,
     bootId: state.bootId ?? null,
     nextInode: state.table.nextInode,
-    removed: state.rebased === undefined ? state.table.removedCount() : 0,
+    removed: state.rebased === undefined ? state.table.goneCount : 0,
     ...(state.announced.commits.length === 0 ? {} : { announced: state.announced }),
+    ...(state.applied === undefined || state.applied.length === 0 ? {} : { applied: state.applied }),
   };
   yield JSON.stringify(header);
   for (const record of state.table.store(state.rebased)) yield JSON.stringify(record);
@@ -98,7 +105,7 @@ function replay(
   if (readyRecord?.type !== 'ready') throw new OverlayDamaged(path, 'its beginning is not complete');
   const sameBoot = options.bootId !== undefined && header.bootId === options.bootId;
 
-  const table = new InodeTable({ ...header, dataFiles: options.dataFiles, openFile: options.openFile });
+  const table = new InodeTable({ ...header, ...options });
   for (const record of records.slice(1, ready)) applyBeginning(table, record);
   const following = records.slice(ready + 1);
   const believed = sameBoot ? following : following.slice(0, lastFlushed(following) + 1);
@@ -117,6 +124,7 @@ function replay(
     header,
     table,
     lengthBytes: content.lengthBytes,
+    applied: appliedRequests(header, believed),
     hasGap: content.hasGap,
     sequence: readyRecord.sequence + following.length,
     announced,
@@ -147,6 +155,20 @@ function announcedAfter(announced: AnnouncedCommits, record: OverlayRecord): Ann
   if (record.type === 'committing') return announce(announced, record.commit);
   const changes = record.type === 'change' || record.type === 'wrote' || record.type === 'changed';
   return changes && !announced.changedSince ? { ...announced, changedSince: true } : announced;
+}
+
+/** Those of the mount that the last records belong to. */
+function appliedRequests(
+  header: OverlayHeader,
+  records: readonly OverlayRecord[],
+): readonly AppliedRequest[] {
+  const lastMount = records.findLastIndex(({ type, ...mark }) => type === 'opened' && !('goesOn' in mark));
+  const applied = lastMount < 0 ? [...(header.applied ?? [])] : [];
+  for (const record of records.slice(lastMount + 1)) {
+    if (record.type !== 'change' || record.request === undefined) continue;
+    applied.push([record.request, record.created?.inode ?? record.entries?.[0]?.inode ?? null]);
+  }
+  return applied.slice(-limits.requestsRecalled);
 }
 
 function lastFlushed(records: readonly OverlayRecord[]): number {

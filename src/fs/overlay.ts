@@ -21,6 +21,7 @@ import { pageBytes } from './page-bitmap.js';
 import {
   wroteRecord,
   type AnnouncedCommits,
+  type AppliedRequest,
   type Change,
   type Committing,
   type Flushed,
@@ -36,6 +37,8 @@ export interface OverlayOptions {
   readonly firstInodeNumber: number;
   /** What `bootId` of `system/` says. Where it says nothing, only what was flushed survives a crash. */
   readonly bootId: string | undefined;
+  /** Inodes without a name that a mount which goes on still has open; undefined: no mount goes on. */
+  readonly pinned: ReadonlySet<number> | undefined;
   /** How far the journal may grow before it is written anew. */
   readonly journalGrowthBytes: number;
   /** Told of failures that no caller waits for. */
@@ -50,6 +53,8 @@ interface OverlayParts {
   /** The number of the next record. */
   readonly sequence: number;
   readonly announced: AnnouncedCommits;
+  /** As of `OverlayState`. */
+  readonly applied: readonly AppliedRequest[];
 }
 
 /**
@@ -65,6 +70,11 @@ export class Overlay {
   readonly #options: OverlayOptions;
   readonly #dataFiles: DataFiles;
   readonly #journal: Journal;
+  /**
+   * What earlier processes of the mount did for its requests. The answers of this one's own are given before
+   * anything else happens, so that the journal's newest records are enough for the next.
+   */
+  readonly #applied: ReadonlyMap<number, number | null>;
   /** Which version the changes were made to. */
   #identity: string;
   #sequence: number;
@@ -93,6 +103,7 @@ export class Overlay {
     this.#identity = parts.options.base.identity;
     this.#sequence = parts.sequence;
     this.#announced = parts.announced;
+    this.#applied = new Map(parts.applied);
     this.#begunBytes = parts.journal.lengthBytes;
     parts.table.onGone = (inode) => this.#forget(inode);
   }
@@ -131,7 +142,7 @@ export class Overlay {
     const records = stateRecords({ identity: base.identity, bootId, table, sequence, announced });
     const journal = Journal.begin(journalPath(options.directory), records);
     syncDirectory(dirname(options.directory));
-    return new Overlay({ options, table, dataFiles, journal, sequence, announced });
+    return new Overlay({ options, table, dataFiles, journal, sequence, announced, applied: [] });
   }
 
   static async #reopen(options: OverlayOptions, dataFiles: DataFiles): Promise<Overlay> {
@@ -143,13 +154,18 @@ export class Overlay {
     if (state.hasGap && state.end !== 'rebooted') {
       throw new OverlayDamaged(journalPath(directory), 'a record in the middle is torn');
     }
+    if (state.end === 'rebooted' && options.pinned !== undefined) {
+      throw new OverlayDamaged(journalPath(directory), 'it is older than the mount that it belongs to');
+    }
     const journal =
       state.end === 'rebooted'
         ? await beginAfterReboot(options, state)
         : Journal.resume(journalPath(directory), state.lengthBytes);
     const { table, sequence, announced } = state;
-    const overlay = new Overlay({ options, table, dataFiles, journal, sequence, announced });
-    overlay.#append(JSON.stringify({ type: 'opened' } satisfies Mark));
+    const applied = options.pinned === undefined ? [] : state.applied;
+    const overlay = new Overlay({ options, table, dataFiles, journal, sequence, announced, applied });
+    const opened: Mark = { type: 'opened', ...(options.pinned === undefined ? {} : { goesOn: true }) };
+    overlay.#append(JSON.stringify(opened));
     if (state.end === 'killed') overlay.#recover();
     overlay.#discardOrphans();
     return overlay;
@@ -158,6 +174,21 @@ export class Overlay {
   /** What `announceCommit` was told since the base was adopted. */
   get announced(): AnnouncedCommits {
     return this.#announced;
+  }
+
+  /** The inode that a request made or named which an earlier process of the mount carried out; null for none. */
+  recall(request: number): number | null | undefined {
+    return this.#applied.get(request);
+  }
+
+  /** Everything that is open has been opened again: what has no name and is not open goes. */
+  unpin(): void {
+    const { pinned } = this.table;
+    this.table.pinned = new Set();
+    for (const number of pinned) {
+      const inode = this.table.inodes.get(number);
+      if (inode !== undefined) this.table.dropIfUnused(inode);
+    }
   }
 
   /** Acknowledges a change of names or attributes: it is in the journal, then in the table. */
@@ -253,7 +284,7 @@ export class Overlay {
       const { bootId } = this.#options;
       const state = {
         ...{ identity, bootId, table: this.table, sequence: this.#sequence },
-        ...{ rebased: files, announced: noneAnnounced },
+        ...{ rebased: files, announced: noneAnnounced, applied: [...this.#applied] },
       };
       await this.#journal.replace(stateRecords(state), this.#journal.lengthBytes);
       this.#begunBytes = this.#journal.lengthBytes;
@@ -414,6 +445,7 @@ export class Overlay {
       const state = {
         ...{ identity: this.#identity, bootId, table: this.table, sequence: this.#sequence },
         announced: this.#announced,
+        applied: [...this.#applied],
       };
       const records = [...stateRecords(state)];
       // Pages of the state must be durable before a journal that claims them without a `flushed` record.

@@ -23,6 +23,8 @@ export interface OverlayHeader {
   readonly removed: number;
   /** What `committing` records have said since the base was adopted. */
   readonly announced?: AnnouncedCommits;
+  /** Requests of the mount that were carried out, and may come again: see `Change.request`. */
+  readonly applied?: readonly AppliedRequest[];
 }
 
 /** Commits that this overlay's content was given to, of which it is not known here whether they exist. */
@@ -33,6 +35,9 @@ export interface AnnouncedCommits {
   readonly changedSince: boolean;
 }
 
+/** A request, and the inode that it made or named. */
+export type AppliedRequest = readonly [request: number, inode: number | null];
+
 /** One acknowledged change of names and attributes; applied in the order of the fields. */
 export interface Change {
   readonly type: 'change';
@@ -40,6 +45,8 @@ export interface Change {
   readonly entries?: readonly StoredEntry[];
   readonly attributes?: readonly AttributePatch[];
   readonly truncate?: { readonly inode: number; readonly size: number };
+  /** The request of the kernel that made the change, where making it again would fail. */
+  readonly request?: number;
 }
 
 export interface StoredEntry {
@@ -128,6 +135,8 @@ export interface Committing {
  */
 export interface Mark {
   readonly type: 'opened' | 'closed' | 'changed';
+  /** With `opened`: for a mount that outlived the process which served it. */
+  readonly goesOn?: true;
 }
 
 /** On the path of every write that needs a record: no object is built. */

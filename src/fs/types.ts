@@ -7,6 +7,12 @@ export type InodeNumber = number & { readonly __brand: 'InodeNumber' };
 /** An open file or directory. */
 export type HandleId = number & { readonly __brand: 'HandleId' };
 
+/**
+ * Identifies a request of the kernel for as long as the mount lasts: also across the death of the process that served
+ * it, after which the kernel may send it again.
+ */
+export type RequestId = number & { readonly __brand: 'RequestId' };
+
 export const rootInode = 1 as InodeNumber;
 
 export interface Attributes {
@@ -37,6 +43,16 @@ export interface AttributeChanges {
 export interface Caller {
   readonly uid: number;
   readonly gid: number;
+  /** Where given, the change can be recalled when the request comes again. */
+  readonly request?: RequestId;
+}
+
+/** What a request had already done when the process that served it died. */
+export interface Recalled {
+  /** What it made or named. */
+  readonly inode?: InodeNumber;
+  /** What it opened. */
+  readonly handle?: HandleId;
 }
 
 export interface DirectoryEntry {
@@ -104,19 +120,25 @@ export interface FileSystem {
     flags: number,
     caller: Caller,
   ): MaybePromise<{ readonly attributes: Attributes; readonly handle: HandleId }>;
-  link(inode: InodeNumber, newParent: InodeNumber, newName: string): MaybePromise<Attributes>;
-  unlink(parent: InodeNumber, name: string): MaybePromise<void>;
-  removeDirectory(parent: InodeNumber, name: string): MaybePromise<void>;
+  link(
+    inode: InodeNumber,
+    newParent: InodeNumber,
+    newName: string,
+    request?: RequestId,
+  ): MaybePromise<Attributes>;
+  unlink(parent: InodeNumber, name: string, request?: RequestId): MaybePromise<void>;
+  removeDirectory(parent: InodeNumber, name: string, request?: RequestId): MaybePromise<void>;
   rename(
     parent: InodeNumber,
     name: string,
     newParent: InodeNumber,
     newName: string,
     mode: RenameMode,
+    request?: RequestId,
   ): MaybePromise<void>;
 
   /** Opens a regular file. An unlinked file lives until its last handle is released. O_TRUNC truncates. */
-  open(inode: InodeNumber, flags: number): MaybePromise<HandleId>;
+  open(inode: InodeNumber, flags: number, request?: RequestId): MaybePromise<HandleId>;
   release(handle: HandleId): MaybePromise<void>;
   /** The inode behind an open handle. */
   inodeOf(handle: HandleId): InodeNumber;
@@ -186,8 +208,15 @@ export interface FileSystem {
     name: string,
     value: Uint8Array,
     mode: ExtendedAttributeMode,
+    request?: RequestId,
   ): MaybePromise<void>;
-  removeExtendedAttribute(inode: InodeNumber, name: string): MaybePromise<void>;
+  removeExtendedAttribute(inode: InodeNumber, name: string, request?: RequestId): MaybePromise<void>;
+
+  /**
+   * What a request that an earlier process served has done, if it was carried out: it must not be done again.
+   * Undefined where it was not, and for requests of this process.
+   */
+  recall(request: RequestId): Recalled | undefined;
 }
 
 /** The errno names that the file system answers with. */

@@ -1,4 +1,5 @@
-import { constants, statfsSync } from 'node:fs';
+import { constants, mkdirSync, statfsSync } from 'node:fs';
+import { join } from 'node:path';
 import createDebug from 'debug';
 import { limits, systemClock, type Clock, type MaybePromise } from '../base/index.js';
 import type { BaseFile, SharedChunkMemory } from '../fetch/index.js';
@@ -8,11 +9,13 @@ import { FileSystemBusy, FileSystemError, localDiskError } from './errors.js';
 import { checkNewAttribute, extendedAttribute } from './extended-attributes.js';
 import { checkOffset, checkSize, FileAccess } from './file-access.js';
 import { Gate } from './gate.js';
+import { Handles } from './handles.js';
 import { attributesOf, modeTypes, type FileInode, type Inode } from './inode.js';
 import { isUnlinked } from './inode-table.js';
 import { LocalReadTable, type SharedLocalReads } from './local-reads/index.js';
 import { NameSpace, type NamesChange } from './name-space.js';
 import { Overlay } from './overlay.js';
+import { OpenFileTable } from './open-file-table.js';
 import { overlayPublishSource } from './publish-source.js';
 import { RangeCopies } from './range-copies.js';
 import type { AnnouncedCommits, AttributePatch, Change, StoredInode } from './records.js';
@@ -30,7 +33,9 @@ import {
   type HandleId,
   type InodeNumber,
   type notLocal,
+  type Recalled,
   type RenameMode,
+  type RequestId,
 } from './types.js';
 
 const debug = createDebug('isr:fs');
@@ -49,6 +54,11 @@ export interface OpenOverlayOptions {
    */
   readonly firstInodeNumber?: number;
   readonly clock?: Pick<Clock, 'now'>;
+  /**
+   * For a mount: which files are open is remembered in the directory, so that the mount can outlive this process.
+   * `life` counts the processes that have served it before; from 1 on, what they had open is open.
+   */
+  readonly mount?: { readonly life: number };
   /** Told of damage and failures, also of those that no caller waits for. */
   readonly onError?: (error: unknown) => void;
   /** For tests: what `bootId` of `system/` says. */
@@ -63,14 +73,34 @@ export interface OpenOverlayOptions {
  */
 export async function openOverlay(options: OpenOverlayOptions): Promise<VmFileSystem> {
   const onError = options.onError ?? ((error: unknown) => debug('%o', error));
-  const overlay = await Overlay.open({
-    ...options,
-    firstInodeNumber: options.firstInodeNumber ?? rootInode + 1,
-    journalGrowthBytes: options.journalGrowthBytes ?? limits.overlayJournalBytes,
-    bootId: 'bootId' in options ? options.bootId : bootId(),
-    onError,
-  });
-  return new VmFileSystem(overlay, { ...options, clock: options.clock ?? systemClock, onError });
+  const life = options.mount?.life ?? 0;
+  const openFiles = options.mount === undefined ? undefined : openTable(options.directory, life);
+  try {
+    const overlay = await Overlay.open({
+      ...options,
+      pinned: life === 0 ? undefined : new Set(openFiles?.found.map(({ inode }) => inode)),
+      firstInodeNumber: options.firstInodeNumber ?? rootInode + 1,
+      journalGrowthBytes: options.journalGrowthBytes ?? limits.overlayJournalBytes,
+      bootId: 'bootId' in options ? options.bootId : bootId(),
+      onError,
+    });
+    const handles = new Handles(openFiles, life);
+    for (const entry of openFiles?.found ?? []) handles.restore(entry, overlay.table.file(entry.inode));
+    overlay.unpin();
+    return new VmFileSystem(overlay, { ...options, clock: options.clock ?? systemClock, handles, onError });
+  } catch (error) {
+    openFiles?.close();
+    throw error;
+  }
+}
+
+function openTable(directory: string, life: number): OpenFileTable {
+  try {
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw localDiskError(error, `making ${directory}`);
+  }
+  return new OpenFileTable(join(directory, 'open-files'), life > 0);
 }
 
 /** The file system that a VM sees: an overlay over a version. Owns the overlay. */
@@ -91,6 +121,7 @@ export class VmFileSystem implements FileSystem, AsyncDisposable {
     options: {
       readonly directory: string;
       readonly clock: Pick<Clock, 'now'>;
+      readonly handles: Handles;
       readonly onError: (error: unknown) => void;
       readonly chunkMemory?: SharedChunkMemory;
     },
@@ -101,7 +132,8 @@ export class VmFileSystem implements FileSystem, AsyncDisposable {
     this.#directory = options.directory;
     this.#clock = options.clock;
     const now = (): bigint => this.#now();
-    this.#access = new FileAccess({ overlay, gate: this.#gate, now, onError: options.onError });
+    const { handles, onError } = options;
+    this.#access = new FileAccess({ overlay, gate: this.#gate, handles, now, onError });
     this.#copies = new RangeCopies(this.#access);
   }
 
@@ -167,22 +199,33 @@ export class VmFileSystem implements FileSystem, AsyncDisposable {
     return this.#change(() => {
       const attributes = this.#create(parent, name, emptyFile, permissions, caller);
       const file = regularFile(this.#names.inode(attributes.inode));
-      return { attributes, handle: this.#access.handles.open(file, flags) };
+      return { attributes, handle: this.#access.handles.open(file, flags, caller.request) };
     });
   }
 
-  link(inode: InodeNumber, newParent: InodeNumber, newName: string): MaybePromise<Attributes> {
-    return this.#change(() => this.#commit(this.#names.link(inode, newParent, newName, this.#now())));
-  }
-
-  unlink(parent: InodeNumber, name: string): MaybePromise<void> {
-    return this.#change(() => this.#overlay.commit(this.#names.unlink(parent, name, this.#now()).change));
-  }
-
-  removeDirectory(parent: InodeNumber, name: string): MaybePromise<void> {
+  link(
+    inode: InodeNumber,
+    newParent: InodeNumber,
+    newName: string,
+    request?: RequestId,
+  ): MaybePromise<Attributes> {
     return this.#change(() =>
-      this.#overlay.commit(this.#names.removeDirectory(parent, name, this.#now()).change),
+      this.#commit(this.#names.link(inode, newParent, newName, this.#now()), request),
     );
+  }
+
+  unlink(parent: InodeNumber, name: string, request?: RequestId): MaybePromise<void> {
+    return this.#change(() => {
+      const { change } = this.#names.unlink(parent, name, this.#now());
+      this.#overlay.commit(madeBy(request, change));
+    });
+  }
+
+  removeDirectory(parent: InodeNumber, name: string, request?: RequestId): MaybePromise<void> {
+    return this.#change(() => {
+      const { change } = this.#names.removeDirectory(parent, name, this.#now());
+      this.#overlay.commit(madeBy(request, change));
+    });
   }
 
   rename(
@@ -191,22 +234,24 @@ export class VmFileSystem implements FileSystem, AsyncDisposable {
     newParent: InodeNumber,
     newName: string,
     mode: RenameMode,
+    request?: RequestId,
   ): MaybePromise<void> {
     return this.#change(() => {
       const renaming = this.#names.rename(parent, name, newParent, newName, mode, this.#now());
       if (renaming === undefined) return;
-      if (renaming.replaces) this.#overlay.commitReplacement(renaming.change, renaming.moved);
-      else this.#overlay.commit(renaming.change);
+      const change = madeBy(request, renaming.change);
+      if (renaming.replaces) this.#overlay.commitReplacement(change, renaming.moved);
+      else this.#overlay.commit(change);
     });
   }
 
-  open(number: InodeNumber, flags: number): MaybePromise<HandleId> {
+  open(number: InodeNumber, flags: number, request?: RequestId): MaybePromise<HandleId> {
     const file = openable(this.#names.inode(number));
-    if ((flags & constants.O_TRUNC) === 0) return this.#access.handles.open(file, flags);
+    if ((flags & constants.O_TRUNC) === 0) return this.#access.handles.open(file, flags, request);
     return this.#change(() => {
       const current = openable(this.#names.inode(number));
       this.#resize(current, 0, attributePatch(current, { sizeBytes: 0 }, this.#now()));
-      return this.#access.handles.open(current, flags);
+      return this.#access.handles.open(current, flags, request);
     });
   }
 
@@ -334,18 +379,29 @@ export class VmFileSystem implements FileSystem, AsyncDisposable {
     name: string,
     value: Uint8Array,
     mode: ExtendedAttributeMode,
+    request?: RequestId,
   ): MaybePromise<void> {
     return this.#change(() => {
       checkNewAttribute(this.#names.inode(number), name, value, mode);
-      this.#patchAttribute(number, name, Buffer.from(value).toString('base64'));
+      this.#patchAttribute(number, name, Buffer.from(value).toString('base64'), request);
     });
   }
 
-  removeExtendedAttribute(number: InodeNumber, name: string): MaybePromise<void> {
+  removeExtendedAttribute(number: InodeNumber, name: string, request?: RequestId): MaybePromise<void> {
     return this.#change(() => {
       extendedAttribute(this.#names.inode(number), name);
-      this.#patchAttribute(number, name, null);
+      this.#patchAttribute(number, name, null, request);
     });
+  }
+
+  recall(request: RequestId): Recalled | undefined {
+    const inode = this.#overlay.recall(request);
+    const handle = this.#access.handles.openedFor(request);
+    if (inode === undefined && handle === undefined) return undefined;
+    return {
+      ...(typeof inode === 'number' ? { inode: inode as InodeNumber } : {}),
+      ...(handle === undefined ? {} : { handle }),
+    };
   }
 
   /** Makes everything acknowledged flushed. */
@@ -408,7 +464,7 @@ export class VmFileSystem implements FileSystem, AsyncDisposable {
 
   /** Flushes and closes; changes that wait for a thaw fail. Idempotent. */
   close(): Promise<void> {
-    const closing = this.#overlay.close();
+    const closing = this.#overlay.close().finally(() => this.#access.handles.close());
     this.#gate.open();
     return closing;
   }
@@ -442,11 +498,12 @@ export class VmFileSystem implements FileSystem, AsyncDisposable {
     permissions: number,
     caller: Caller,
   ): Attributes {
-    return this.#commit(this.#names.create(parent, name, { body, permissions, caller }, this.#now()));
+    const creation = this.#names.create(parent, name, { body, permissions, caller }, this.#now());
+    return this.#commit(creation, caller.request);
   }
 
-  #commit({ change, number }: NamesChange): Attributes {
-    this.#overlay.commit(change);
+  #commit({ change, number }: NamesChange, request: RequestId | undefined): Attributes {
+    this.#overlay.commit(madeBy(request, change));
     return attributesOf(this.#names.inode(number));
   }
 
@@ -461,9 +518,14 @@ export class VmFileSystem implements FileSystem, AsyncDisposable {
     this.#overlay.commitResize(change, file);
   }
 
-  #patchAttribute(inode: InodeNumber, name: string, value: string | null): void {
+  #patchAttribute(
+    inode: InodeNumber,
+    name: string,
+    value: string | null,
+    request: RequestId | undefined,
+  ): void {
     const patch = { inode, changed: String(this.#now()), extendedAttribute: { name, value } };
-    this.#overlay.commit({ type: 'change', attributes: [patch] });
+    this.#overlay.commit(madeBy(request, { type: 'change', attributes: [patch] }));
   }
 }
 
@@ -472,6 +534,10 @@ const noChunkMemory: SharedChunkMemory = {
   cells: new SharedArrayBuffer(0),
   sequences: new SharedArrayBuffer(0),
 };
+
+function madeBy(request: RequestId | undefined, change: Change): Change {
+  return request === undefined ? change : { ...change, request };
+}
 
 const emptyFile: StoredInode['body'] = { kind: 'file', size: 0, baseLimit: 0, base: null };
 

@@ -19,5 +19,7 @@ export type {
   EngineName,
   EngineOptions,
   EngineStatus,
+  MountConnection,
   MountEngine,
+  TakenOverMount,
 } from './types.js';

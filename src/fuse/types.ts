@@ -1,4 +1,5 @@
 import type { FileSystem } from '../fs/index.js';
+import type { MountEntry } from './mount-table.js';
 
 export interface EngineOptions {
   /** Existing directory, absolute, without symbolic links in it. */
@@ -9,6 +10,28 @@ export interface EngineOptions {
   readonly allowOther: boolean;
   /** Threads that answer local reads; engines without threads ignore it. */
   readonly threads?: number;
+  /** Go on with this mount instead of making one. The engine `kernel` can. */
+  readonly takeOver?: TakenOverMount;
+}
+
+/** What another process needs to serve a mount when this one has died. Plain data. */
+export interface MountConnection {
+  /** The mount as the mount table shows it. */
+  readonly mount: MountEntry | undefined;
+  /** What was agreed on with the kernel. */
+  readonly agreement: {
+    readonly minor: number;
+    readonly flags: number;
+    readonly canResend: boolean;
+  };
+}
+
+/** A mount that other processes served before. */
+export interface TakenOverMount extends MountConnection {
+  /** The connection's descriptor. The engine owns it. */
+  readonly fd: number;
+  /** How many processes served it before. */
+  readonly life: number;
 }
 
 /**
@@ -27,6 +50,9 @@ export interface Engine extends AsyncDisposable {
   unmount(options?: { readonly lazy?: boolean }): Promise<void>;
 
   status(): EngineStatus;
+
+  /** What another process needs to go on with the mount; undefined where the engine or the kernel cannot. */
+  readonly connection?: (MountConnection & { readonly fd: number }) | undefined;
 }
 
 export type EngineName = 'fuse-native' | 'kernel';

@@ -3,7 +3,7 @@
  * descriptors with mounts on Linux.
  */
 export { readDescriptor, setNonBlocking, waitForData, writeDescriptor } from './descriptor.js';
-export { lockFile } from './file-lock.js';
+export { inheritedLock, lockFile, type FileLock } from './file-lock.js';
 export { makeFifo, setTimes, setUserAttribute, userAttributes } from './file-metadata.js';
 export { SystemCallError } from './libc.js';
 export { mountFileSystem } from './mount.js';

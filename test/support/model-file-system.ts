@@ -400,6 +400,11 @@ export class ModelFileSystem implements FileSystem {
     node.changeTimeNs = this.#clock();
   }
 
+  /** It dies with its process. */
+  recall(): undefined {
+    return undefined;
+  }
+
   #node(inode: InodeNumber): Node {
     return this.#nodes.get(inode) ?? fail('ESTALE', `inode ${inode} is gone`);
   }

@@ -4,7 +4,8 @@ import { limits } from '../../base/index.js';
 import type { FileSystem } from '../../fs/index.js';
 import { readDescriptor, setNonBlocking, waitForData, writeDescriptor } from '../../system/index.js';
 import { Poller } from './poller.js';
-import { Requests } from './requests.js';
+import { resendMessage } from './exchange.js';
+import { Requests, type Send } from './requests.js';
 
 const { EAGAIN, EINTR, ENOENT, ENODEV } = constants.errno;
 
@@ -39,11 +40,13 @@ export class Connection {
   #connected = true;
   #closing: Promise<void> | undefined;
 
-  constructor(fileSystem: FileSystem, fd: number, listener: ConnectionListener) {
+  /** `life` counts the processes that served the connection before. */
+  constructor(fileSystem: FileSystem, fd: number, listener: ConnectionListener, life = 0) {
     this.#fd = fd;
     this.#listener = listener;
     setNonBlocking(fd);
-    this.requests = new Requests(fileSystem, (answer, lengthBytes) => this.#send(answer, lengthBytes));
+    const send: Send = (answer, lengthBytes) => this.#send(answer, lengthBytes);
+    this.requests = new Requests(fileSystem, send, life);
     this.requests.onLateAnswer = () => this.#serveSoon();
     this.#poller = new Poller(fd, {
       onRequest: () => this.#serve(),
@@ -51,6 +54,14 @@ export class Connection {
       onFailure: (error) => this.#disconnect(`lost the thread that watches it: ${error.message}`),
     });
     this.#serveSoon();
+  }
+
+  /**
+   * Asks for what another process read and did not answer, to be sent again. False if the kernel does not know how.
+   */
+  askAgain(): boolean {
+    const message = resendMessage();
+    return this.#send(message, message.length) === 0;
   }
 
   /** Ends all requests, the poller and the connection. Idempotent. */

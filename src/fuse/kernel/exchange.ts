@@ -1,6 +1,6 @@
 import { endianness } from 'node:os';
-import { FileSystemError, type InodeNumber } from '../../fs/index.js';
-import { fuse_in_header, fuse_out_header, type OperationName } from './protocol.js';
+import { FileSystemError, type InodeNumber, type RequestId } from '../../fs/index.js';
+import { fuse_in_header, fuse_out_header, notifyCode, type OperationName } from './protocol.js';
 import type { Layout } from './layout.js';
 
 const littleEndian = endianness() === 'LE';
@@ -61,7 +61,9 @@ export class Exchange {
   gid = 0;
   pid = 0;
   /** `unique` of the request as a number. Bit 63, which marks a request that is sent again, is left out. */
-  unique = 0;
+  unique = 0 as RequestId;
+  /** A process that died had read the request before, and may have carried it out. */
+  isResent = false;
   /** Set while the exchange waits: ends the wait early. */
   abort: AbortController | undefined;
   /** The process that waits for the answer is being killed. */
@@ -92,7 +94,8 @@ export class Exchange {
     this.opcode = view.getUint32(header.opcode, littleEndian);
     this.#uniqueLow = view.getUint32(header.unique + lowAt, littleEndian);
     this.#uniqueHigh = view.getUint32(header.unique + highAt, littleEndian);
-    this.unique = (this.#uniqueHigh & 0x7fffffff) * uint32Range + this.#uniqueLow;
+    this.unique = requestId(this.#uniqueHigh, this.#uniqueLow);
+    this.isResent = (this.#uniqueHigh & resentBit) !== 0;
     this.nodeid = readUint64(view, header.nodeid) as InodeNumber;
     this.uid = view.getUint32(header.uid, littleEndian);
     this.gid = view.getUint32(header.gid, littleEndian);
@@ -122,6 +125,13 @@ export class Exchange {
   /** Numbers beyond 2^53 lose their last digits, and are refused by whoever gets them. */
   uint64(at: number): number {
     return readUint64(this.#request.view, bodyAt + at);
+  }
+
+  /** The `unique` of another request, as `unique` is told. */
+  requestId(at: number): RequestId {
+    const { view } = this.#request;
+    const high = view.getUint32(bodyAt + at + highAt, littleEndian);
+    return requestId(high, view.getUint32(bodyAt + at + lowAt, littleEndian));
   }
 
   int64(at: number): bigint {
@@ -218,6 +228,16 @@ export class Exchange {
   }
 }
 
+/** What asks the kernel for requests that were read and not answered. */
+export function resendMessage(): Uint8Array {
+  const { bytes, at } = fuse_out_header;
+  const message = Buffer.alloc(bytes);
+  const view = new DataView(message.buffer, message.byteOffset, bytes);
+  view.setUint32(at.len, bytes, littleEndian);
+  view.setInt32(at.error, notifyCode.RESEND, littleEndian);
+  return message;
+}
+
 /** Handles one kind of request: the length of the payload that it put, now or later, or `noAnswer`. */
 export type Handler = (exchange: Exchange) => number | Promise<number>;
 
@@ -227,6 +247,13 @@ export type Handlers = { readonly [Name in OperationName]?: Handler };
 export const noAnswer = -1;
 
 const noRequest = new RequestMemory(0);
+
+/** `FUSE_UNIQUE_RESEND` in the upper half of `unique`. */
+const resentBit = 1 << 31;
+
+function requestId(high: number, low: number): RequestId {
+  return ((high & ~resentBit) * uint32Range + low) as RequestId;
+}
 
 function malformed(): FileSystemError {
   return new FileSystemError('EINVAL', 'A request is shorter than its kind needs.');

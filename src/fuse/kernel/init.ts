@@ -1,5 +1,13 @@
 import type { Exchange } from './exchange.js';
-import { fuse_init_in, fuse_init_out, initFlag, oldestMinor, protocolVersion } from './protocol.js';
+import {
+  fuse_init_in,
+  fuse_init_in_ext,
+  fuse_init_out,
+  initFlag,
+  initFlag2,
+  oldestMinor,
+  protocolVersion,
+} from './protocol.js';
 import { transferBytesMax, transferPagesMax } from './sizes.js';
 
 /**
@@ -39,7 +47,12 @@ const wantedFlags =
   // Writes lose set-user-ID here. Without it the kernel asks for `security.capability` before each write.
   initFlag.HANDLE_KILLPRIV_V2 |
   // Tells a connection that was aborted from a mount that is gone.
-  initFlag.ABORT_ERROR;
+  initFlag.ABORT_ERROR |
+  // There are more flags.
+  initFlag.INIT_EXT;
+
+/** Requests that a process read and died with can be had again. */
+const wantedFlags2 = initFlag2.HAS_RESEND;
 
 /** Requests that the kernel sends without a process waiting for each: read-ahead, write-back, asynchronous O_DIRECT. */
 const backgroundRequests = 64;
@@ -51,6 +64,8 @@ const congestionThreshold = 48;
 export interface Agreement {
   readonly minor: number;
   readonly flags: number;
+  /** Whether what was read and not answered is sent again at our request. */
+  readonly canResend: boolean;
 }
 
 /** Answers `FUSE_INIT`. Undefined, and nothing put, if the kernel is too old. */
@@ -64,6 +79,8 @@ export function agree(exchange: Exchange): Agreement | undefined {
   };
   if (offered.major !== protocolVersion.major || offered.minor < oldestMinor) return undefined;
   const flags = offered.flags & wantedFlags;
+  const isExtended = (flags & initFlag.INIT_EXT) !== 0 && exchange.bodyBytes >= fuse_init_in_ext.bytes;
+  const flags2 = isExtended ? exchange.uint32(fuse_init_in_ext.at.flags2) & wantedFlags2 : 0;
   const { at, bytes } = fuse_init_out;
   exchange.putZeros(0, bytes);
   exchange.putUint32(at.major, protocolVersion.major);
@@ -76,5 +93,10 @@ export function agree(exchange: Exchange): Agreement | undefined {
   exchange.putUint32(at.max_write, transferBytesMax);
   exchange.putUint32(at.time_gran, 1);
   exchange.putUint16(at.max_pages, transferPagesMax);
-  return { minor: Math.min(offered.minor, protocolVersion.minor), flags };
+  exchange.putUint32(at.flags2, flags2);
+  return {
+    minor: Math.min(offered.minor, protocolVersion.minor),
+    flags,
+    canResend: (flags2 & initFlag2.HAS_RESEND) !== 0,
+  };
 }

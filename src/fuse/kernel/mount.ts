@@ -3,8 +3,17 @@ import type { FileSystem } from '../../fs/index.js';
 import { EngineUnavailable, MountBusy, MountFailed } from '../errors.js';
 import { detach, syncMount } from '../fusermount.js';
 import { findMount, readMountTable, type MountEntry } from '../mount-table.js';
-import type { Engine, EngineCapabilities, EngineOptions, EngineStatus, MountEngine } from '../types.js';
-import { Connection } from './connection.js';
+import type {
+  Engine,
+  EngineCapabilities,
+  EngineOptions,
+  EngineStatus,
+  MountConnection,
+  MountEngine,
+  TakenOverMount,
+} from '../types.js';
+import { Connection, type ConnectionListener } from './connection.js';
+import type { Agreement } from './init.js';
 import { mountAsThisUser, type Mounter } from './mounting.js';
 import { liftDirtyLimit } from './write-back.js';
 
@@ -38,9 +47,11 @@ export async function mountKernelThrough(
       remedy: 'Use the engine fuse-native.',
     });
   }
-  const engine = new KernelEngine(fileSystem, await mounter(options), options.mountPath);
+  const { mountPath, takeOver } = options;
+  const engine = new KernelEngine(fileSystem, takeOver?.fd ?? (await mounter(options)), mountPath, takeOver);
   try {
-    await engine.begin();
+    if (takeOver === undefined) await engine.begin();
+    else await engine.goOn(takeOver);
     return engine;
   } catch (error) {
     await engine.unmount({ lazy: true });
@@ -54,21 +65,25 @@ class KernelEngine implements Engine {
 
   readonly #connection: Connection;
   readonly #mountPath: string;
+  readonly #fd: number;
   #mount: MountEntry | undefined;
+  #agreement: Agreement | undefined;
   #dirtyLimitLifted = false;
   #onUnmounted: (reason: string) => void = () => undefined;
   #unmounting: Promise<void> | undefined;
   #stopped = false;
 
-  constructor(fileSystem: FileSystem, fd: number, mountPath: string) {
+  constructor(fileSystem: FileSystem, fd: number, mountPath: string, takeOver: TakenOverMount | undefined) {
+    this.#fd = fd;
     this.#mountPath = mountPath;
     this.unmounted = new Promise((resolve) => (this.#onUnmounted = resolve));
-    this.#connection = new Connection(fileSystem, fd, {
+    const listener: ConnectionListener = {
       onDisconnected: (reason) => {
         if (!this.#isUnmounting()) this.#onUnmounted(`${mountPath} ${reason}`);
       },
       onMountTable: () => void this.#checkMounted(),
-    });
+    };
+    this.#connection = new Connection(fileSystem, fd, listener, takeOver?.life);
   }
 
   /** Resolves when programs can use the mount. */
@@ -82,7 +97,26 @@ class KernelEngine implements Engine {
       });
     }
     debug('protocol 7.%d, flags %s', agreement.minor, agreement.flags.toString(16));
+    this.#agreement = agreement;
     if (this.#mount !== undefined) this.#dirtyLimitLifted = await liftDirtyLimit(this.#mount.device);
+  }
+
+  /** Serves a mount whose process has died: what that had read and not answered comes again. */
+  async goOn({ mount, agreement, life }: TakenOverMount): Promise<void> {
+    this.#mount = mount;
+    this.#agreement = agreement;
+    if (!this.#connection.askAgain()) {
+      throw new MountFailed(`The kernel does not send the requests of ${this.#mountPath} again.`);
+    }
+    debug('going on with %s, life %d', this.#mountPath, life);
+    // Somebody may have unmounted it while nobody watched.
+    await this.#checkMounted();
+    if (mount !== undefined) this.#dirtyLimitLifted = await liftDirtyLimit(mount.device);
+  }
+
+  get connection(): (MountConnection & { readonly fd: number }) | undefined {
+    if (this.#agreement?.canResend !== true) return undefined;
+    return { fd: this.#fd, mount: this.#mount, agreement: this.#agreement };
   }
 
   status(): EngineStatus {

@@ -73,6 +73,18 @@ export const initFlag = {
   CACHE_SYMLINKS: 1 << 23,
   EXPLICIT_INVAL_DATA: 1 << 25,
   HANDLE_KILLPRIV_V2: 1 << 28,
+  INIT_EXT: 1 << 30,
+} as const;
+
+/** Bits of the upper halves, `flags2`. They count only where both sides set `INIT_EXT` in the lower. */
+export const initFlag2 = {
+  HAS_RESEND: 1 << (39 - 32),
+} as const;
+
+/** `enum fuse_notify_code`: what a message without a request says, in the place of an error number. */
+export const notifyCode = {
+  /** Linux 6.9: requests that were read and not answered are to be sent again. */
+  RESEND: 7,
 } as const;
 
 /** Bits of `fuse_setattr_in.valid`. */
@@ -243,6 +255,8 @@ export const fuse_interrupt_in = layout({ unique: 8 });
 
 /** What every kernel since `oldestMinor` sends at least; newer ones send more. */
 export const fuse_init_in = layout({ major: 4, minor: 4, max_readahead: 4, flags: 4 });
+/** What those send that set `INIT_EXT`. */
+export const fuse_init_in_ext = layout({ fuse_init_in, flags2: 4 });
 export const fuse_init_out = layout({
   major: 4,
   minor: 4,

@@ -21,6 +21,7 @@ import { extendedAttributeHandlers } from './operations/extended-attributes.js';
 import { Files } from './operations/files.js';
 import { nameHandlers } from './operations/names.js';
 import { Reads } from './operations/reads.js';
+import { Resent } from './operations/resent.js';
 import { fuse_init_out, fuse_interrupt_in, opcode, type OperationName } from './protocol.js';
 import { References } from './references.js';
 import { answerBytesMax, requestBytesMax } from './sizes.js';
@@ -56,6 +57,7 @@ export class Requests {
   readonly #references = new References();
   readonly #files: Files;
   readonly #reads: Reads;
+  readonly #resent: Resent;
   readonly #memories = new SpareMemories();
   readonly #waiting = new Set<Exchange>();
   readonly #spares: Exchange[] = [];
@@ -66,16 +68,18 @@ export class Requests {
   #errors = 0;
   #heldBytes = 0;
 
-  constructor(fileSystem: FileSystem, send: Send) {
+  /** `life` counts the processes that served the mount before. */
+  constructor(fileSystem: FileSystem, send: Send, life = 0) {
     this.#send = send;
     this.agreed = new Promise((resolve) => (this.#onAgreed = resolve));
     this.#files = new Files(fileSystem, this.#references);
     this.#reads = new Reads(fileSystem);
+    this.#resent = new Resent(fileSystem, this.#references, this.#files);
     this.#handlers = tableOf({
       ...nameHandlers(fileSystem, this.#references),
       ...attributeHandlers(fileSystem),
       ...extendedAttributeHandlers(fileSystem),
-      ...new Directories(fileSystem, this.#references).handlers,
+      ...new Directories(fileSystem, this.#references, life).handlers,
       ...this.#files.handlers,
       ...this.#reads.handlers,
       INIT: (exchange) => this.#initialize(exchange),
@@ -117,7 +121,8 @@ export class Requests {
     const refusal = this.#refusalOf(exchange);
     if (refusal !== 0) return this.#answer(exchange, refusal, 0);
     try {
-      const payloadBytes = this.#handlers[exchange.opcode]?.(exchange) ?? noAnswer;
+      const lost = exchange.isResent ? this.#resent.answer(exchange) : undefined;
+      const payloadBytes = lost ?? this.#handlers[exchange.opcode]?.(exchange) ?? noAnswer;
       if (payloadBytes instanceof Promise) return this.#wait(exchange, payloadBytes);
       return payloadBytes === noAnswer ? this.#recycle(exchange) : this.#answer(exchange, 0, payloadBytes);
     } catch (error) {
@@ -208,7 +213,7 @@ export class Requests {
   /** The kernel says that a process which waits got a signal. Answered with `EAGAIN`, it says so again. */
   #interrupt(exchange: Exchange): number | Promise<number> {
     exchange.require(fuse_interrupt_in);
-    const unique = exchange.uint64(fuse_interrupt_in.at.unique);
+    const unique = exchange.requestId(fuse_interrupt_in.at.unique);
     const target = [...this.#waiting].find((waiting) => waiting.unique === unique);
     if (target?.abort === undefined) return noAnswer;
     if (isDying(target.pid)) {

@@ -170,7 +170,7 @@ t.test('a listing gives each name once, however small the pieces', async (t) => 
         model.unlink(rootInode, names[39]!);
     }
     t.same(found.slice(0, 2), ['.', '..']);
-    t.same(found.slice(2), operation === 'READDIR' ? names : names.slice(0, 39));
+    t.same(found.slice(2).sort(), (operation === 'READDIR' ? names : names.slice(0, 39)).toSorted());
   }
   t.equal(kernel.requests.status().inodesReferenced, 39, 'a listing with attributes is a look-up');
 });

@@ -34,13 +34,15 @@ export function extendedAttributeHandlers(fileSystem: FileSystem): Handlers {
       checkName(name);
       if (name === fileCapabilities) throw new FileSystemError('EOPNOTSUPP', `${name} is not supported.`);
       // The file system may keep the value until later, the request's memory is for the next one.
-      const set = fileSystem.setExtendedAttribute(exchange.nodeid, name, Buffer.from(value), mode);
+      const kept = Buffer.from(value);
+      const set = fileSystem.setExtendedAttribute(exchange.nodeid, name, kept, mode, exchange.unique);
       return whenDone(set, () => 0);
     },
     REMOVEXATTR: (exchange) => {
       const name = exchange.text(0);
       checkName(name);
-      return whenDone(fileSystem.removeExtendedAttribute(exchange.nodeid, name), () => 0);
+      const { nodeid, unique } = exchange;
+      return whenDone(fileSystem.removeExtendedAttribute(nodeid, name, unique), () => 0);
     },
   };
 }

@@ -83,13 +83,13 @@ export class Files {
   #openFile(exchange: Exchange): number | Promise<number> {
     exchange.require(fuse_open_in);
     const { at } = fuse_open_in;
-    const { nodeid } = exchange;
+    const { nodeid, unique } = exchange;
     const flags = exchange.uint32(at.flags);
     const kills = (exchange.uint32(at.open_flags) & openKillSuidgid) !== 0;
     const opened = whenDone(kills ? dropPrivileges(this.#fileSystem, nodeid) : undefined, () =>
-      this.#fileSystem.open(nodeid, flags),
+      this.#fileSystem.open(nodeid, flags, unique),
     ) as HandleId | Promise<HandleId>;
-    return whenDone(opened, (handle) => this.#putOpen(exchange, 0, handle));
+    return whenDone(opened, (handle) => this.putOpen(exchange, 0, handle));
   }
 
   #create(exchange: Exchange): number | Promise<number> {
@@ -103,12 +103,15 @@ export class Files {
     return whenDone(created, ({ attributes, handle }) => {
       this.#references.add(attributes.inode);
       const entryBytes = putEntry(exchange, 0, attributes);
-      return entryBytes + this.#putOpen(exchange, fuse_entry_out.bytes, handle);
+      return entryBytes + this.putOpen(exchange, fuse_entry_out.bytes, handle);
     });
   }
 
-  /** Pages of a file change through the kernel only, so that it may keep them from one opening to the next. */
-  #putOpen(exchange: Exchange, from: number, handle: HandleId): number {
+  /**
+   * Tells the kernel of an open file. Its pages change through the kernel only, so that it may keep them from one
+   * opening to the next.
+   */
+  putOpen(exchange: Exchange, from: number, handle: HandleId): number {
     this.#open.add(handle);
     const { at, bytes } = fuse_open_out;
     exchange.putUint64(from + at.fh, handle);

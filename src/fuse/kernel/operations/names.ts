@@ -1,5 +1,11 @@
 import type { MaybePromise } from '../../../base/index.js';
-import { FileSystemError, type Attributes, type FileSystem, type RenameMode } from '../../../fs/index.js';
+import {
+  FileSystemError,
+  type Attributes,
+  type Caller,
+  type FileSystem,
+  type RenameMode,
+} from '../../../fs/index.js';
 import { putEntry, putNoEntry } from '../attributes.js';
 import { noAnswer, type Exchange, type Handlers } from '../exchange.js';
 import {
@@ -31,7 +37,8 @@ export function nameHandlers(fileSystem: FileSystem, references: References): Ha
     const newName = exchange.text(exchange.textEnd);
     const mode = renameModes[flags];
     if (mode === undefined) throw new FileSystemError('EINVAL', `rename does not know flags ${flags}.`);
-    const renamed = fileSystem.rename(exchange.nodeid, name, newParent as never, newName, mode);
+    const { nodeid, unique } = exchange;
+    const renamed = fileSystem.rename(nodeid, name, newParent as never, newName, mode, unique);
     return whenDone(renamed, () => 0);
   };
 
@@ -85,10 +92,16 @@ export function nameHandlers(fileSystem: FileSystem, references: References): Ha
       exchange.require(fuse_link_in);
       const inode = exchange.uint64(fuse_link_in.at.oldnodeid);
       const name = exchange.text(fuse_link_in.bytes);
-      return entry(exchange, fileSystem.link(inode as never, exchange.nodeid, name));
+      return entry(exchange, fileSystem.link(inode as never, exchange.nodeid, name, exchange.unique));
     },
-    UNLINK: (exchange) => whenDone(fileSystem.unlink(exchange.nodeid, exchange.text(0)), () => 0),
-    RMDIR: (exchange) => whenDone(fileSystem.removeDirectory(exchange.nodeid, exchange.text(0)), () => 0),
+    UNLINK: (exchange) => {
+      const { nodeid, unique } = exchange;
+      return whenDone(fileSystem.unlink(nodeid, exchange.text(0), unique), () => 0);
+    },
+    RMDIR: (exchange) => {
+      const { nodeid, unique } = exchange;
+      return whenDone(fileSystem.removeDirectory(nodeid, exchange.text(0), unique), () => 0);
+    },
     RENAME: (exchange) => {
       exchange.require(fuse_rename_in);
       return rename(exchange, fuse_rename_in.bytes, 0);
@@ -106,7 +119,7 @@ export function nameHandlers(fileSystem: FileSystem, references: References): Ha
   };
 }
 
-/** Whom a new file belongs to. */
-export function callerOf({ uid, gid }: Exchange): { readonly uid: number; readonly gid: number } {
-  return { uid, gid };
+/** Whom a new file belongs to, and which request makes it. */
+export function callerOf({ uid, gid, unique }: Exchange): Caller {
+  return { uid, gid, request: unique };
 }

@@ -1,0 +1,61 @@
+/**
+ * What the supervisor and the worker of a mount tell each other. The supervisor keeps what must outlive a worker: the
+ * connection to the kernel and the VM's lock, as descriptors; what was agreed on with the kernel; how to start another
+ * worker. The first worker starts the supervisor, every later one is started by it.
+ */
+import type { MountConnection } from '../fuse/index.js';
+import type { StartMessage } from './launch.js';
+
+/** Numbers of the descriptors in the supervisor and in workers that it starts; 3 is the channel between them. */
+export const inheritedFd = { connection: 4, lock: 5 } as const;
+
+/** A Node program. */
+export interface Program {
+  readonly execPath: string;
+  /** Node's options, then the file. */
+  readonly parameters: readonly string[];
+}
+
+/** The first message to a supervisor. */
+export interface SuperviseMessage {
+  readonly program: Program;
+  readonly start: StartMessage;
+  readonly mountPath: string;
+  readonly connection: MountConnection;
+  readonly workerPid: number;
+  /** Where a supervisor that gives up says so. */
+  readonly recordPath: string;
+}
+
+/** How workers of a mount ended unexpectedly so far. */
+export interface Restarts {
+  readonly count: number;
+  readonly lastReason: string | undefined;
+  readonly lastAt: string | undefined;
+}
+
+/** The first message to a worker that goes on with a mount. */
+export interface GoOnMessage {
+  readonly start: StartMessage;
+  readonly goOn: {
+    readonly mountPath: string;
+    readonly connection: MountConnection;
+    /** How many workers served the mount before. */
+    readonly life: number;
+    readonly restarts: Restarts;
+  };
+}
+
+/** What a supervisor asks of its worker later on. */
+export interface StopMessage {
+  readonly stop: NodeJS.Signals;
+}
+
+/**
+ * What a worker tells: that it does its work, so that its death is no part of a crash loop; why it is about to die,
+ * where it knows; that the mount has ended, and all is well.
+ */
+export type WorkerMessage =
+  | { readonly tell: 'progress' }
+  | { readonly tell: 'failing'; readonly reason: string }
+  | { readonly tell: 'ended' };

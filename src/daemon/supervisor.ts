@@ -1,0 +1,128 @@
+/**
+ * The supervisor's program, started by the first worker of a mount. It holds what must outlive a worker, and starts
+ * the next one when a worker dies. It lives as long as the mount and should take next to no memory, so it imports
+ * nothing but a little of Node.
+ */
+import { execFile, spawn, type ChildProcess, type Serializable } from 'node:child_process';
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { RestartPolicy } from './restart-policy.js';
+import {
+  inheritedFd,
+  type GoOnMessage,
+  type Restarts,
+  type StopMessage,
+  type SuperviseMessage,
+  type WorkerMessage,
+} from './supervisor-protocol.js';
+
+/** A worker that lived so long has made progress, whatever it said. */
+const progressAfterMs = 10_000;
+
+const stopSignals: readonly NodeJS.Signals[] = ['SIGTERM', 'SIGINT', 'SIGHUP'];
+
+class Supervisor {
+  readonly #mount: SuperviseMessage;
+  readonly #policy = new RestartPolicy();
+  #restarts: Restarts = { count: 0, lastReason: undefined, lastAt: undefined };
+  /** Undefined until the first worker, which started this process, is dead. */
+  #child: ChildProcess | undefined;
+  #startedAtMs = performance.now();
+  #progressed = false;
+  #failure: string | undefined;
+  #ended = false;
+  #stopping: NodeJS.Signals | undefined;
+
+  constructor(mount: SuperviseMessage) {
+    this.#mount = mount;
+    process.on('message', (message) => this.#hear(message as WorkerMessage));
+    process.on('disconnect', () => this.#onDeath('was killed'));
+    for (const signal of stopSignals) process.on(signal, () => this.#stop(signal));
+  }
+
+  #hear(message: WorkerMessage): void {
+    if (message.tell === 'progress') this.#progressed = true;
+    else if (message.tell === 'failing') this.#failure = message.reason;
+    else this.#ended = true;
+  }
+
+  #stop(signal: NodeJS.Signals): void {
+    this.#stopping = signal;
+    this.#tell({ stop: signal } satisfies StopMessage);
+  }
+
+  #tell(message: Serializable): void {
+    const ignore = (): void => undefined;
+    if (this.#child !== undefined) this.#child.send(message, ignore);
+    else process.send?.(message, undefined, undefined, ignore);
+  }
+
+  #onDeath(how: string): void {
+    if (this.#ended) process.exit(0);
+    const reason = this.#failure === undefined ? how : `${how}: ${this.#failure}`;
+    const { count } = this.#restarts;
+    this.#restarts = { count: count + 1, lastReason: reason, lastAt: new Date().toISOString() };
+    const progressed = this.#progressed || performance.now() - this.#startedAtMs > progressAfterMs;
+    const verdict = this.#policy.died(progressed);
+    log(`the worker ${reason}`);
+    if ('giveUp' in verdict) this.#giveUp(`${verdict.giveUp}; the last ${reason}`);
+    else if (verdict.restartInMs === 0) this.#startWorker();
+    else setTimeout(() => this.#startWorker(), verdict.restartInMs);
+  }
+
+  #startWorker(): void {
+    const { execPath, parameters } = this.#mount.program;
+    const { connection, lock } = inheritedFd;
+    this.#startedAtMs = performance.now();
+    this.#progressed = false;
+    this.#failure = undefined;
+    const child = spawn(execPath, parameters, {
+      cwd: '/',
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc', connection, lock],
+    });
+    this.#child = child;
+    log(`starting worker ${child.pid ?? '?'}`);
+    let dead = false;
+    const die = (how: string): void => {
+      if (!dead) this.#onDeath(how);
+      dead = true;
+    };
+    child.once('error', (error) => die(`could not be started (${error.message})`));
+    child.once('exit', (code, signal) => {
+      die(signal === null ? `ended with exit code ${code ?? '?'}` : `was killed by ${signal}`);
+    });
+    child.on('message', (message) => this.#hear(message as WorkerMessage));
+    const { start, mountPath } = this.#mount;
+    const goOn = {
+      mountPath,
+      connection: this.#mount.connection,
+      life: this.#restarts.count,
+      restarts: this.#restarts,
+    };
+    this.#tell({ start, goOn } satisfies GoOnMessage);
+    if (this.#stopping !== undefined) this.#stop(this.#stopping);
+  }
+
+  /** Nobody serves the mount any more: it is taken away, the overlay stays, and the record says why. */
+  #giveUp(reason: string): void {
+    log(`giving up: ${reason}`);
+    try {
+      const { recordPath } = this.#mount;
+      const record = JSON.parse(readFileSync(recordPath, 'utf8')) as object;
+      writeFileSync(`${recordPath}.new`, JSON.stringify({ ...record, gaveUp: reason }), { mode: 0o600 });
+      renameSync(`${recordPath}.new`, recordPath);
+    } catch (error) {
+      log(`the record of the daemon could not be written: ${String(error)}`);
+    }
+    execFile('fusermount3', ['-uz', '--', this.#mount.mountPath], (error) => {
+      if (error !== null) log(`unmounting failed: ${error.message}`);
+      process.exit(1);
+    });
+  }
+}
+
+function log(text: string): void {
+  process.stderr.write(`${new Date().toISOString()} supervisor: ${text}\n`);
+}
+
+process.title = `isr supervisor: ${process.argv[2] ?? ''}`;
+process.once('message', (message) => new Supervisor(message as SuperviseMessage));
