@@ -32,7 +32,7 @@ import { groupNeighbours, WarmRange } from './warm-range.js';
 
 export interface FetcherOptions {
   /** Where blobs come from and what opens them: a `Repository`. Stays its owner's, and must outlive the fetcher. */
-  readonly repository: { readonly store: ObjectStore; readonly codec: Pick<CodecPool, 'open'> };
+  readonly repository: { readonly store: ObjectStore; readonly codec: Pick<CodecPool, 'open' | 'openFile'> };
   /** The local cache's own directory; may be shared with other processes and repositories. */
   readonly cachePath: string;
   readonly localCacheBytes: number;
@@ -68,7 +68,7 @@ export async function createFetcher(options: FetcherOptions): Promise<Fetcher> {
 }
 
 interface Parts {
-  readonly codec: Pick<CodecPool, 'open'>;
+  readonly codec: Pick<CodecPool, 'open' | 'openFile'>;
   readonly access: StoreAccess;
   readonly localCache: LocalCache;
   readonly memory: ChunkMemory;
@@ -89,7 +89,7 @@ interface VerifiedBlob {
  * `warmRangesInFlight` ranges with what they open to.
  */
 class TieredFetcher implements Fetcher {
-  readonly #codec: Pick<CodecPool, 'open'>;
+  readonly #codec: Pick<CodecPool, 'open' | 'openFile'>;
   readonly #access: StoreAccess;
   readonly #localCache: LocalCache;
   readonly #memory: ChunkMemory;
@@ -309,6 +309,11 @@ class TieredFetcher implements Fetcher {
     const { reference, kind } = flight;
     if (!this.#localCache.has(reference, kind)) return undefined;
     return this.#localReads.run(async () => {
+      const plaintext = await this.#openEntry(flight);
+      if (plaintext !== undefined) {
+        this.#localHits += 1;
+        return { plaintext, sealed: undefined };
+      }
       const cached = await this.#localCache.get(reference, kind);
       if (cached === undefined) return undefined;
       try {
@@ -321,6 +326,17 @@ class TieredFetcher implements Fetcher {
         return undefined;
       }
     });
+  }
+
+  /**
+   * The short way: a codec thread reads and opens the entry. Undefined where that did not come to anything; the long way
+   * then tells an entry of another pack, which is as good, from one that is damaged or gone.
+   */
+  async #openEntry(flight: Flight): Promise<Uint8Array | undefined> {
+    const { reference, kind, fetchClass } = flight;
+    const place = kind === 'chunk' ? this.#localCache.place(reference, kind) : undefined;
+    if (place === undefined) return undefined;
+    return this.#codec.openFile({ ...place, reference, kind }, { priority: fetchClass });
   }
 
   async #fromStore(flight: Flight): Promise<VerifiedBlob> {

@@ -103,6 +103,20 @@ export class LocalCache implements AsyncDisposable {
   }
 
   /**
+   * Where the sealed bytes of a blob lie, if its entry was sealed where `reference` says; undefined where other means
+   * than the system's read files. Counts as a use. Whoever does not find the blob there asks `get`.
+   */
+  place(
+    reference: BlobReference,
+    kind: BlobKind,
+  ): { readonly path: string; readonly offsetBytes: number } | undefined {
+    if (this.#files !== nodeFiles) return undefined;
+    const path = entryPath(this.#path, reference.id, kind);
+    this.#touch(path);
+    return { path, offsetBytes: entryHeaderBytes };
+  }
+
+  /**
    * The entry of a blob, or undefined. It may have been sealed in another pack than `reference` says (equal ids have
    * equal plaintext): open it with the reference that comes with it. The bytes belong to the caller.
    */

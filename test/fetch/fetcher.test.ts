@@ -227,6 +227,22 @@ t.test('a blob that was swapped for another authentic one is damage', async (t) 
   await t.rejects(lab.fetcher.readBlob(one!.reference, 'manifest'), { code: 'DAMAGED_OBJECT' });
 });
 
+t.test('a local entry that was sealed in another pack serves as well', async (t) => {
+  const lab = await openLab(t);
+  const [chunk] = await putChunks(lab.store, 1, 1);
+  const plaintext = chunk!.plaintext;
+  const [, elsewhere] = await putPack(lab.store, packIdOf(2), [
+    { plaintext: contentOf(7, 100) },
+    { plaintext },
+  ]);
+  await lab.fetcher.readChunk(chunk!.reference, demand);
+  await lab.fetcher[Symbol.asyncDispose]();
+
+  const again = await openLab(t, { store: lab.store, cachePath: lab.cachePath });
+  t.ok(sameBytes(await again.fetcher.readChunk(elsewhere!.reference, demand), plaintext));
+  t.match(again.fetcher.status(), { localHits: 1, damagedLocal: 0, fetches: { demand: { requests: 0 } } });
+});
+
 t.test('a damaged local entry is deleted and fetched again', async (t) => {
   const lab = await openLab(t, { memoryCacheBytes: 1 });
   const [chunk] = await putChunks(lab.store, 1, 1);

@@ -5,8 +5,10 @@ import {
   type BlobId,
   type BlobKind,
   type BlobReference,
+  type OpenFileJob,
   type PackId,
 } from '../../src/repo/index.js';
+import { SealedFileReader } from '../../src/repo/codec/sealed-file-reader.js';
 import { Cancelled, type Clock } from '../../src/base/index.js';
 import type { ByteRange, ObjectInfo, ObjectKey, ObjectStore, RequestOptions } from '../../src/store/index.js';
 import { MemoryStore } from '../support/memory-store.js';
@@ -22,6 +24,19 @@ export class InlineCodec {
     this.opened += 1;
     await Promise.resolve();
     return sealer.open(sealed, reference, kind);
+  }
+
+  async openFile(job: OpenFileJob): Promise<Uint8Array | undefined> {
+    await Promise.resolve();
+    const sealed = new SealedFileReader().read(job.path, job.offsetBytes, job.reference.sealedBytes);
+    if (sealed === undefined) return undefined;
+    try {
+      const plaintext = sealer.open(sealed, job.reference, job.kind);
+      this.opened += 1;
+      return plaintext;
+    } catch {
+      return undefined;
+    }
   }
 }
 

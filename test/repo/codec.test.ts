@@ -1,5 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { execFile } from 'node:child_process';
+import { truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
@@ -140,4 +142,36 @@ t.test('threads start with the first chunk, and none of them keeps a process ali
   const script = fileURLToPath(new URL('codec-child.js', import.meta.url));
   const { stdout } = await promisify(execFile)(process.execPath, [script]);
   t.same(JSON.parse(stdout), { afterMapNode: 0, afterChunk: 2 });
+});
+
+t.test('sealed bytes in a file are opened by the thread that reads them', async (t) => {
+  const pool = makePool(t);
+  const plaintext = guestMemory();
+  const { sealed, reference } = sealedExample(plaintext);
+  const path = join(t.testdir(), 'entry');
+  const job = { path, offsetBytes: 56, reference, kind: 'chunk' } as const;
+  t.equal(await pool.openFile(job), undefined, 'no file');
+
+  await writeFile(path, Buffer.concat([Buffer.alloc(56), sealed]));
+  for (const _ of [1, 2]) {
+    const opened = await pool.openFile(job);
+    t.ok(opened !== undefined && Buffer.from(opened).equals(plaintext));
+  }
+  const { sealed: shorter, reference: shorterReference } = sealedExample(randomBytes(5000), 2);
+  await writeFile(`${path}-2`, shorter);
+  const second = await pool.openFile({
+    ...job,
+    path: `${path}-2`,
+    offsetBytes: 0,
+    reference: shorterReference,
+  });
+  t.equal(second?.length, 5000, 'memory that held more does not show');
+
+  t.equal(await pool.openFile({ ...job, offsetBytes: 57 }), undefined, 'the file ends before');
+  t.equal(await pool.openFile({ ...job, kind: 'manifest' }), undefined, 'sealed as something else');
+  t.equal(await pool.openFile({ ...job, path: t.testdirName }), undefined, 'a directory');
+  const tooLong = { ...reference, sealedBytes: 2 ** 40 };
+  t.equal(await pool.openFile({ ...job, reference: tooLong }), undefined, 'longer than any chunk');
+  await truncate(path, 100);
+  t.equal(await pool.openFile(job), undefined, 'torn');
 });

@@ -23,10 +23,20 @@ export type ThreadJob =
       readonly sealed: Uint8Array;
       readonly reference: BlobReference;
       readonly kind: BlobKind;
-    };
+    }
+  | ({ readonly work: 'openFile' } & OpenFileJob);
+
+export interface OpenFileJob {
+  readonly path: string;
+  /** Where the sealed bytes begin in the file. */
+  readonly offsetBytes: number;
+  readonly reference: BlobReference;
+  readonly kind: BlobKind;
+}
 
 /** Error classes do not survive the way between threads, so damage travels as data. */
 export type ThreadResult =
   | SealOutcome
   | { readonly outcome: 'opened'; readonly plaintext: Uint8Array }
-  | { readonly outcome: 'damaged'; readonly key: string; readonly what: string };
+  | { readonly outcome: 'damaged'; readonly key: string; readonly what: string }
+  | { readonly outcome: 'unreadable' };

@@ -5,7 +5,7 @@ import { DamagedObject } from '../errors.js';
 import type { SealingSecrets } from '../format/key-schedule.js';
 import { Sealer } from '../format/sealer.js';
 import type { BlobKind, BlobReference } from '../types.js';
-import type { SealJob, SealOutcome, ThreadJob, ThreadResult } from './messages.js';
+import type { OpenFileJob, SealJob, SealOutcome, ThreadJob, ThreadResult } from './messages.js';
 import { PriorityGate, type CodecPriority } from './priority-gate.js';
 import { sealUnlessKnown } from './seal-unless-known.js';
 
@@ -37,6 +37,16 @@ export interface CodecPool extends AsyncDisposable {
     kind: BlobKind,
     options?: { readonly priority?: CodecPriority },
   ): Promise<Uint8Array>;
+
+  /**
+   * The verified plaintext of a chunk whose sealed bytes lie in a local file, read by the thread that opens them: neither
+   * the event loop nor its memory see them. Undefined where the file is not there, cannot be read, or does not hold this
+   * chunk; why, is for the caller to find out.
+   */
+  openFile(
+    job: OpenFileJob,
+    options?: { readonly priority?: CodecPriority },
+  ): Promise<Uint8Array | undefined>;
 }
 
 const threadFile = fileURLToPath(new URL('worker.js', import.meta.url));
@@ -73,9 +83,9 @@ class PiscinaCodecPool implements CodecPool {
       const { plaintext } = job;
       const coversBuffer = plaintext.byteLength === plaintext.buffer.byteLength;
       const sendable = coversBuffer || isShared(plaintext) ? plaintext : new Uint8Array(plaintext);
-      return { job: { ...job, work: 'seal', plaintext: sendable }, bytes: sendable };
+      return { job: { ...job, work: 'seal', plaintext: sendable }, transfer: handedOver(sendable) };
     });
-    if (result.outcome === 'opened' || result.outcome === 'damaged') {
+    if (result.outcome === 'opened' || result.outcome === 'damaged' || result.outcome === 'unreadable') {
       throw new Error(`sealing ended with ${result.outcome}`);
     }
     return result;
@@ -90,11 +100,22 @@ class PiscinaCodecPool implements CodecPool {
     if (worksInPlace(kind, sealed)) return this.#sealer().open(sealed, reference, kind);
     const result = await this.#run(options.priority ?? 'demand', () => {
       const sendable = isShared(sealed) ? sealed : new Uint8Array(sealed);
-      return { job: { work: 'open', sealed: sendable, reference, kind }, bytes: sendable };
+      return { job: { work: 'open', sealed: sendable, reference, kind }, transfer: handedOver(sendable) };
     });
     if (result.outcome === 'damaged') throw new DamagedObject(result.key, result.what);
     if (result.outcome !== 'opened') throw new Error(`opening ended with ${result.outcome}`);
     return result.plaintext;
+  }
+
+  async openFile(
+    job: OpenFileJob,
+    options: { readonly priority?: CodecPriority } = {},
+  ): Promise<Uint8Array | undefined> {
+    const result = await this.#run(options.priority ?? 'demand', () => ({
+      job: { ...job, work: 'openFile' },
+      transfer: [],
+    }));
+    return result.outcome === 'opened' ? result.plaintext : undefined;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -105,13 +126,12 @@ class PiscinaCodecPool implements CodecPool {
   /** `prepare` is called when a thread is free: until then no copy is made and nothing is handed over. */
   async #run(
     priority: CodecPriority,
-    prepare: () => { readonly job: ThreadJob; readonly bytes: Uint8Array },
+    prepare: () => { readonly job: ThreadJob; readonly transfer: ArrayBuffer[] },
   ): Promise<ThreadResult> {
     if (this.#closing !== undefined) throw new Error('the codec pool is closed');
     return this.#gate.run(priority, () => {
-      const { job, bytes } = prepare();
-      const transferList = bytes.buffer instanceof ArrayBuffer ? [bytes.buffer] : [];
-      return this.#startedPool().run(job, { transferList });
+      const { job, transfer } = prepare();
+      return this.#startedPool().run(job, { transferList: transfer });
     });
   }
 
@@ -141,6 +161,11 @@ class PiscinaCodecPool implements CodecPool {
 
 function worksInPlace(kind: BlobKind, bytes: Uint8Array): boolean {
   return kind !== 'chunk' && bytes.length <= inPlaceBytesMax;
+}
+
+/** Shared memory is not handed over: both sides have it. */
+function handedOver({ buffer }: Uint8Array): ArrayBuffer[] {
+  return buffer instanceof ArrayBuffer ? [buffer] : [];
 }
 
 function isShared(bytes: Uint8Array): boolean {

@@ -7,10 +7,12 @@ import type { SealingSecrets } from '../format/key-schedule.js';
 import { Sealer } from '../format/sealer.js';
 import type { ThreadJob, ThreadResult } from './messages.js';
 import { sealUnlessKnown } from './seal-unless-known.js';
+import { SealedFileReader } from './sealed-file-reader.js';
 
 /* The code of a codec thread: one sealer for its whole life, one job at a time. */
 
 const sealer = new Sealer(workerData as SealingSecrets);
+const files = new SealedFileReader();
 
 /** Jobs between collections: about 4 MiB of garbage. */
 const jobsPerCollection = 32;
@@ -42,6 +44,11 @@ function perform(job: ThreadJob): ThreadResult {
       return sealUnlessKnown(sealer, job);
     case 'open':
       return { outcome: 'opened', plaintext: sealer.open(job.sealed, job.reference, job.kind) };
+    case 'openFile': {
+      const sealed = files.read(job.path, job.offsetBytes, job.reference.sealedBytes);
+      if (sealed === undefined) return { outcome: 'unreadable' };
+      return { outcome: 'opened', plaintext: sealer.open(sealed, job.reference, job.kind) };
+    }
   }
 }
 
@@ -55,6 +62,7 @@ function withoutCopy(result: ThreadResult): unknown {
     case 'zero':
     case 'unchanged':
     case 'damaged':
+    case 'unreadable':
       return result;
   }
 }
