@@ -13,6 +13,7 @@ const layers = [
   'host',
   'repo',
   'store',
+  'resident',
   'system',
   'base',
 ];

@@ -348,7 +348,6 @@ await t.test('a daemon that has unmounted ends by itself', async (t) => {
 
 await t.test('mounting that cannot work is refused', async (t) => {
   const mountPath = t.testdir({});
-  const mountedBefore = (await readMountTable()).length;
   const options = { mountPath, sourceName: 'isr:test', allowOther: false };
   const model = new ModelFileSystem();
   for (const sourceName of ['a,allow_other', '', 'a b', 'x'.repeat(256), 'a\\,b', 'a\n']) {
@@ -357,7 +356,9 @@ await t.test('mounting that cannot work is refused', async (t) => {
   await t.rejects(mountFuseNative(model, { ...options, mountPath: join(mountPath, 'missing') }), {
     code: 'MOUNT_FAILED',
   });
-  t.equal((await readMountTable()).length, mountedBefore);
+  // Other tests mount elsewhere meanwhile.
+  const left = (await readMountTable()).filter((mount) => mount.mountPath.startsWith(mountPath));
+  t.same(left, []);
 });
 
 await t.test('names that look like those of libfuse for unlinked files are ordinary names', async (t) => {

@@ -1,3 +1,5 @@
+import { availableParallelism } from 'node:os';
+
 /**
  * Every bound of the program, in one place, with its reason. Values that a user may want to change are defaults
  * of the configuration; the rest are part of the format or protect memory.
@@ -195,6 +197,9 @@ export const limits = {
 
   /** Pieces of files, 128 KiB each, that threads other than the file system's can read: 2 GiB with 1 MiB of memory. A power of two. */
   localReadWindows: 16_384,
+
+  /** Threads of one mount that answer reads of local data, each about 8 MB: one core is left to whoever reads. The first runs always, others while there is a crowd. */
+  kernelServingThreads: Math.max(1, Math.min(4, availableParallelism() - 1)),
 
   /** Kernel requests that may wait for the store at once; more are answered when others finish. */
   kernelRequestsWaiting: 256,

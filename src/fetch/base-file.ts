@@ -1,8 +1,8 @@
 import { setImmediate as eventLoopTurn, setTimeout as sleep } from 'node:timers/promises';
 import { Cancelled, limits } from '../base/index.js';
 import { DamagedObject, packKey, type BlobReference, type ChunkMap, type FileMap } from '../repo/index.js';
+import type { ChunkPlace } from '../resident/index.js';
 import { AbortScope } from './abort-scope.js';
-import type { ChunkPlace } from './chunk-memory.js';
 import { Turnstile } from './turnstile.js';
 import type {
   BaseFile,

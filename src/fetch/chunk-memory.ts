@@ -1,32 +1,16 @@
 import { LRUCache } from 'lru-cache';
 import type { BlobId } from '../repo/index.js';
-
-/**
- * The memory tier as other threads see it: cells of equal size that hold one chunk each, and a sequence number for each
- * cell, odd while the cell is being filled. See `ChunkMemory` for what its numbers promise.
- */
-export interface SharedChunkMemory {
-  readonly cellBytes: number;
-  readonly cells: SharedArrayBuffer;
-  readonly sequences: SharedArrayBuffer;
-}
-
-/** Where a chunk lies: for as long as the cell's sequence number is this one. */
-export interface ChunkPlace {
-  readonly cell: number;
-  readonly sequence: number;
-}
+import type { ChunkPlace, SharedChunkCells } from '../resident/index.js';
 
 /**
  * Verified plaintext of chunks, least recently used first out, in one piece of shared memory of a fixed size that the
  * system provides as it is used.
  *
- * This thread alone fills cells. Another thread that was told of a place copies what it wants, and then asks whether the
- * sequence number is still the same: `isStillThere`. Filling makes the number odd before the first byte changes, and even
- * again, and higher, after the last one.
+ * This thread alone fills cells, as `SharedChunkCells` says. Another thread that was told of a place copies what it wants, and
+ * then asks whether the chunk is still there.
  */
 export class ChunkMemory {
-  readonly shared: SharedChunkMemory;
+  readonly shared: SharedChunkCells;
   readonly #bytes: Uint8Array;
   readonly #sequences: Int32Array;
   readonly #lengths: Int32Array;
@@ -94,12 +78,4 @@ export class ChunkMemory {
   clear(): void {
     this.#cells?.clear();
   }
-}
-
-/**
- * Whether a cell still held what a place says after everything that was copied from it before this call. The exchange
- * writes, if only what is there already: a processor may let a mere load overtake the copying that it is to prove right.
- */
-export function isStillThere(sequences: Int32Array, { cell, sequence }: ChunkPlace): boolean {
-  return Atomics.compareExchange(sequences, cell, sequence, sequence) === sequence;
 }

@@ -9,10 +9,11 @@ import {
   type CodecPool,
   type FileMap,
 } from '../repo/index.js';
+import type { ChunkPlace, SharedChunkCells } from '../resident/index.js';
 import { ObjectTruncated, type ObjectStore } from '../store/index.js';
 import { AbortScope } from './abort-scope.js';
 import { VersionFile } from './base-file.js';
-import { ChunkMemory, type ChunkPlace, type SharedChunkMemory } from './chunk-memory.js';
+import { ChunkMemory } from './chunk-memory.js';
 import { LocalCacheUnusable } from './errors.js';
 import { Flight, isMoreUrgent } from './flight.js';
 import { LocalCache, type CacheFiles } from './local-cache.js';
@@ -129,7 +130,7 @@ class TieredFetcher implements Fetcher {
     return this.#memory.place(reference.id);
   }
 
-  get sharedMemory(): SharedChunkMemory {
+  get sharedMemory(): SharedChunkCells {
     return this.#memory.shared;
   }
 

@@ -1,5 +1,4 @@
 /** Chunk reads: tiers, in-flight sharing, priorities, decoding. Never knows FUSE. */
-export { isStillThere, type ChunkPlace, type SharedChunkMemory } from './chunk-memory.js';
 export { LocalCacheUnusable } from './errors.js';
 export { createFetcher, type FetcherOptions } from './fetcher.js';
 export type { CacheFiles, LocalCacheStatus } from './local-cache.js';

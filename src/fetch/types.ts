@@ -1,5 +1,5 @@
 import type { BlobKind, BlobReader, BlobReference, FileMap } from '../repo/index.js';
-import type { ChunkPlace, SharedChunkMemory } from './chunk-memory.js';
+import type { ChunkPlace, SharedChunkCells } from '../resident/index.js';
 import type { LocalCacheStatus } from './local-cache.js';
 
 /** In this order of priority. */
@@ -49,7 +49,7 @@ export interface Fetcher extends BlobReader, AsyncDisposable {
   placeOf(reference: BlobReference): ChunkPlace | undefined;
 
   /** The memory tier for other threads. */
-  readonly sharedMemory: SharedChunkMemory;
+  readonly sharedMemory: SharedChunkCells;
 
   /** Whether `readChunk` would succeed without the store (memory or local cache). Cheap, no promise. */
   isLocal(reference: BlobReference): boolean;

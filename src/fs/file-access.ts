@@ -1,12 +1,12 @@
 import { Cancelled, limits, type MaybePromise } from '../base/index.js';
 import type { SoughtBytes } from '../fetch/index.js';
+import type { LocalReadTable } from '../resident/index.js';
 import { FileSystemError } from './errors.js';
 import { newPageEdges, type FileContent, type PageEdges } from './file-content.js';
 import type { Gate } from './gate.js';
 import type { Handles, OpenFile } from './handles.js';
 import { HoleSearch } from './hole-search.js';
 import type { FileInode } from './inode.js';
-import type { LocalReadTable } from './local-reads/index.js';
 import type { Overlay } from './overlay.js';
 import { pageBytes } from './page-bitmap.js';
 import { notLocal, type HandleId } from './types.js';

@@ -1,7 +1,8 @@
-import type { BaseFile, ChunkPlace, FetchOptions } from '../fetch/index.js';
+import type { BaseFile, FetchOptions } from '../fetch/index.js';
 import type { FileMap } from '../repo/index.js';
+import { windowBytes, type ChunkPlace, type LocalReadTable } from '../resident/index.js';
 import type { DataFile } from './data-file.js';
-import { FileWindows, windowBytes, type LocalReadTable } from './local-reads/index.js';
+import { FileWindows } from './file-windows.js';
 import { PageBitmap, pageBytes } from './page-bitmap.js';
 
 const zeroPage = Buffer.alloc(pageBytes);

@@ -12,7 +12,6 @@ export {
   readOverlaySummary,
   type OverlaySummary,
 } from './overlay-directory.js';
-export { LocalReader, unknown as unknownLocally, type SharedLocalReads } from './local-reads/index.js';
 export type { AnnouncedCommits } from './records.js';
 export { notLocal, rootInode } from './types.js';
 export type {

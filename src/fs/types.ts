@@ -1,5 +1,5 @@
 import type { MaybePromise } from '../base/index.js';
-import type { SharedLocalReads } from './local-reads/index.js';
+import type { SharedLocalReads } from '../resident/index.js';
 
 /** Identifies an inode while the file system is mounted; never re-used for another inode under one mount path. */
 export type InodeNumber = number & { readonly __brand: 'InodeNumber' };

@@ -2,8 +2,14 @@ import { constants, mkdirSync, statfsSync } from 'node:fs';
 import { join } from 'node:path';
 import createDebug from 'debug';
 import { limits, systemClock, type Clock, type MaybePromise } from '../base/index.js';
-import type { BaseFile, SharedChunkMemory } from '../fetch/index.js';
+import type { BaseFile } from '../fetch/index.js';
 import type { FileMap, Manifest, PublishSource } from '../repo/index.js';
+import {
+  LocalReadTable,
+  noChunkCells,
+  type SharedChunkCells,
+  type SharedLocalReads,
+} from '../resident/index.js';
 import { bootId } from '../system/index.js';
 import { FileSystemBusy, FileSystemError, localDiskError } from './errors.js';
 import { checkNewAttribute, extendedAttribute } from './extended-attributes.js';
@@ -12,7 +18,6 @@ import { Gate } from './gate.js';
 import { Handles } from './handles.js';
 import { attributesOf, modeTypes, type FileInode, type Inode } from './inode.js';
 import { isUnlinked } from './inode-table.js';
-import { LocalReadTable, type SharedLocalReads } from './local-reads/index.js';
 import { NameSpace, type NamesChange } from './name-space.js';
 import { Overlay } from './overlay.js';
 import { OpenFileTable } from './open-file-table.js';
@@ -47,7 +52,7 @@ export interface OpenOverlayOptions {
   readonly base: { readonly manifest: Manifest; readonly identity: string };
   readonly openFile: (map: FileMap) => BaseFile;
   /** The memory that `BaseFile.resident` speaks of, for `VmFileSystem.shareReads`. */
-  readonly chunkMemory?: SharedChunkMemory;
+  readonly chunkMemory?: SharedChunkCells;
   /**
    * Numbers of a new overlay's inodes start here (the root is 1 always). Overlays that follow each other at one path
    * should not share numbers: the kernel may still have pages of the old ones.
@@ -112,7 +117,7 @@ export class VmFileSystem implements FileSystem, AsyncDisposable {
   readonly #gate = new Gate();
   readonly #directory: string;
   readonly #clock: Pick<Clock, 'now'>;
-  readonly #chunkMemory: SharedChunkMemory;
+  readonly #chunkMemory: SharedChunkCells;
   #localReads: LocalReadTable | undefined;
 
   /** Use `openOverlay`. */
@@ -123,11 +128,11 @@ export class VmFileSystem implements FileSystem, AsyncDisposable {
       readonly clock: Pick<Clock, 'now'>;
       readonly handles: Handles;
       readonly onError: (error: unknown) => void;
-      readonly chunkMemory?: SharedChunkMemory;
+      readonly chunkMemory?: SharedChunkCells;
     },
   ) {
     this.#overlay = overlay;
-    this.#chunkMemory = options.chunkMemory ?? noChunkMemory;
+    this.#chunkMemory = options.chunkMemory ?? noChunkCells;
     this.#names = new NameSpace(overlay.table);
     this.#directory = options.directory;
     this.#clock = options.clock;
@@ -528,12 +533,6 @@ export class VmFileSystem implements FileSystem, AsyncDisposable {
     this.#overlay.commit(madeBy(request, { type: 'change', attributes: [patch] }));
   }
 }
-
-const noChunkMemory: SharedChunkMemory = {
-  cellBytes: 0,
-  cells: new SharedArrayBuffer(0),
-  sequences: new SharedArrayBuffer(0),
-};
 
 function madeBy(request: RequestId | undefined, change: Change): Change {
   return request === undefined ? change : { ...change, request };

@@ -8,7 +8,7 @@ export interface EngineOptions {
   readonly sourceName: string;
   /** Other users of the host may use the mount (the hypervisor runs as one). */
   readonly allowOther: boolean;
-  /** Threads that answer local reads; engines without threads ignore it. */
+  /** Threads that answer reads of local data at once; engines without such threads ignore it. */
   readonly threads?: number;
   /** Go on with this mount instead of making one. The engine `kernel` can. */
   readonly takeOver?: TakenOverMount;

@@ -2,27 +2,21 @@ import { closeSync } from 'node:fs';
 import { constants } from 'node:os';
 import { limits } from '../../base/index.js';
 import type { FileSystem } from '../../fs/index.js';
+import type { EngineStatus } from '../types.js';
 import { readDescriptor, setNonBlocking, waitForData, writeDescriptor } from '../../system/index.js';
-import { Poller } from './poller.js';
 import { resendMessage } from './exchange.js';
-import { Requests, type Send } from './requests.js';
+import { Requests, type Outcome, type Send } from './requests.js';
+import { ServingThreads } from './serving-threads.js';
+import {
+  crowdRequests,
+  lingerNanoseconds,
+  readsBeforePassing,
+  readsBeforePassingMax,
+  spinMilliseconds,
+  turnMilliseconds,
+} from './timing.js';
 
 const { EAGAIN, EINTR, ENOENT, ENODEV } = constants.errno;
-
-/**
- * How long after an answer the next request is looked for without pause. A reader that goes on at once is back within
- * 15 to 30 us, and waking up for it takes longer than serving it, on an idle virtual core several times as long.
- */
-const spinMilliseconds = 0.05;
-
-/**
- * How long the thread then sleeps at the device, unless a request waits for the event loop: waking up from there needs
- * one thread instead of two. Bounded by what a delivery from the store may be late.
- */
-const lingerNanoseconds = 200_000;
-
-/** How long requests may keep the event loop from everything else: what the store delivers, control connections. */
-const turnMilliseconds = 1;
 
 export interface ConnectionListener {
   /** The kernel has ended the connection. */
@@ -34,25 +28,41 @@ export interface ConnectionListener {
 export class Connection {
   readonly requests: Requests;
   readonly #fd: number;
-  readonly #poller: Poller;
+  readonly #threads: ServingThreads;
   readonly #listener: ConnectionListener;
   #scheduled = false;
   #connected = true;
   #closing: Promise<void> | undefined;
+  /** Reads in a row that were answered here, and after how many the other threads are to go on. */
+  #readsInARow = 0;
+  #readsBeforePassing = readsBeforePassing;
+  #answeredWhenPassed = 0;
 
-  /** `life` counts the processes that served the connection before. */
-  constructor(fileSystem: FileSystem, fd: number, listener: ConnectionListener, life = 0) {
+  /**
+   * `threads`: how many may answer reads of local data at once, beside this one. `life` counts the processes that served the
+   * connection before.
+   */
+  constructor(
+    fileSystem: FileSystem,
+    fd: number,
+    options: { readonly threads: number; readonly life?: number },
+    listener: ConnectionListener,
+  ) {
     this.#fd = fd;
     this.#listener = listener;
     setNonBlocking(fd);
     const send: Send = (answer, lengthBytes) => this.#send(answer, lengthBytes);
-    this.requests = new Requests(fileSystem, send, life);
+    this.requests = new Requests(fileSystem, send, options.life ?? 0);
     this.requests.onLateAnswer = () => this.#serveSoon();
-    this.#poller = new Poller(fd, {
-      onRequest: () => this.#serve(),
-      onMountTable: () => this.#listener.onMountTable(),
-      onFailure: (error) => this.#disconnect(`lost the thread that watches it: ${error.message}`),
-    });
+    this.#threads = new ServingThreads(
+      fd,
+      { threads: options.threads, reads: fileSystem.shareReads?.() },
+      {
+        onTurn: () => this.#serve(),
+        onMountTable: () => this.#listener.onMountTable(),
+        onFailure: (error) => this.#disconnect(`lost a thread that serves it: ${error.message}`),
+      },
+    );
     this.#serveSoon();
   }
 
@@ -64,7 +74,12 @@ export class Connection {
     return this.#send(message, message.length) === 0;
   }
 
-  /** Ends all requests, the poller and the connection. Idempotent. */
+  status(): EngineStatus {
+    const status = this.requests.status();
+    return { ...status, requests: status.requests + this.#threads.answered };
+  }
+
+  /** Ends all requests, the threads and the connection. Idempotent. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -73,35 +88,39 @@ export class Connection {
   async #close(): Promise<void> {
     await this.requests.stop();
     this.#connected = false;
-    await this.#poller.stop();
+    await this.#threads.stop();
     closeSync(this.#fd);
   }
 
-  /** Serves requests until there have been none for a moment, or it is the turn of something else. */
+  /**
+   * Serves requests until there have been none for a moment, or it is the turn of something else; then other threads have the
+   * device again.
+   */
   #serve(): void {
     if (!this.#connected) return;
     const turnEndsMs = performance.now() + turnMilliseconds;
     let spinEndsMs = turnEndsMs - turnMilliseconds + spinMilliseconds;
+    let inARow = 0;
     while (this.requests.heldBytes < limits.kernelBytesWaiting) {
-      const lengthBytes = readDescriptor(this.#fd, this.requests.memory.bytes);
+      const lengthBytes = this.#take();
       if (lengthBytes >= 0) {
         const outcome = this.requests.handle(lengthBytes);
         const nowMs = performance.now();
         // What waits, waits for the event loop.
-        if (outcome === 'answered') spinEndsMs = nowMs + spinMilliseconds;
-        else if (outcome === 'waits') spinEndsMs = 0;
-        if (nowMs > turnEndsMs) {
-          this.#serveSoon();
-          return;
-        }
+        if (outcome === 'waits') spinEndsMs = 0;
+        else if (outcome !== 'silent') spinEndsMs = nowMs + spinMilliseconds;
+        inARow += 1;
+        if (inARow % crowdRequests === 0) this.#threads.callHelp();
+        if (this.#threads.canAnswer && this.#isForThreads(outcome)) break;
+        if (nowMs <= turnEndsMs) continue;
+        if (this.#threads.canAnswer) break;
+        this.#serveSoon();
+        return;
       } else if (lengthBytes === -EAGAIN) {
-        if (performance.now() > spinEndsMs) {
-          if (spinEndsMs > 0 && !this.requests.somebodyWaits && waitForData(this.#fd, lingerNanoseconds)) {
-            continue;
-          }
-          this.#poller.arm();
-          return;
-        }
+        inARow = 0;
+        if (performance.now() <= spinEndsMs) continue;
+        const mayLinger = spinEndsMs > 0 && !this.requests.somebodyWaits;
+        if (!mayLinger || !waitForData(this.#fd, lingerNanoseconds)) break;
       } else if (lengthBytes !== -EINTR && lengthBytes !== -ENOENT) {
         this.#disconnect(
           lengthBytes === -ENODEV ? 'was unmounted by somebody else' : 'was disconnected by somebody else',
@@ -109,7 +128,29 @@ export class Connection {
         return;
       }
     }
-    // Too much waits: `onLateAnswer` goes on.
+    // Where too much waits, `onLateAnswer` goes on.
+    if (this.requests.heldBytes < limits.kernelBytesWaiting) this.#threads.pass();
+  }
+
+  /** The length of the next request, handed over or from the device; an error number negated if there is none. */
+  #take(): number {
+    const { bytes } = this.requests.memory;
+    const handedBytes = this.#threads.isHanded ? this.#threads.takeHanded(bytes) : 0;
+    return handedBytes > 0 ? handedBytes : readDescriptor(this.#fd, bytes);
+  }
+
+  /** Whether reads of local data come one after the other, which other threads can answer while this one does something else. */
+  #isForThreads(outcome: Outcome): boolean {
+    this.#readsInARow = outcome === 'read' ? this.#readsInARow + 1 : 0;
+    if (this.#readsInARow < this.#readsBeforePassing) return false;
+    const { answered } = this.#threads;
+    const paid = answered - this.#answeredWhenPassed >= readsBeforePassing;
+    this.#readsBeforePassing = paid
+      ? readsBeforePassing
+      : Math.min(this.#readsBeforePassing * 2, readsBeforePassingMax);
+    this.#answeredWhenPassed = answered;
+    this.#readsInARow = 0;
+    return true;
   }
 
   #serveSoon(): void {

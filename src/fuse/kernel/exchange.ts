@@ -1,13 +1,9 @@
-import { endianness } from 'node:os';
 import { FileSystemError, type InodeNumber, type RequestId } from '../../fs/index.js';
 import { fuse_in_header, fuse_out_header, notifyCode, type OperationName } from './protocol.js';
 import type { Layout } from './layout.js';
+import { highAt, littleEndian, lowAt, readUint64, writeUint64 } from './wire.js';
 
-const littleEndian = endianness() === 'LE';
 const uint32Range = 2 ** 32;
-/** Where the halves of a 64-bit number lie. */
-const lowAt = littleEndian ? 0 : 4;
-const highAt = 4 - lowAt;
 const header = fuse_in_header.at;
 const bodyAt = fuse_in_header.bytes;
 const answerAt = fuse_out_header.bytes;
@@ -21,8 +17,9 @@ export class RequestMemory {
   readonly bytes: Buffer;
   readonly view: DataView;
 
-  constructor(lengthBytes: number) {
-    this.bytes = Buffer.allocUnsafeSlow(lengthBytes);
+  /** Memory of its own, or what several threads share. */
+  constructor(memory: number | SharedArrayBuffer) {
+    this.bytes = typeof memory === 'number' ? Buffer.allocUnsafeSlow(memory) : Buffer.from(memory);
     this.view = new DataView(this.bytes.buffer);
   }
 }
@@ -182,9 +179,7 @@ export class Exchange {
   }
 
   putUint64(at: number, value: number): void {
-    const { view } = this.#answer;
-    view.setUint32(answerAt + at + lowAt, value % uint32Range, littleEndian);
-    view.setUint32(answerAt + at + highAt, Math.floor(value / uint32Range), littleEndian);
+    writeUint64(this.#answer.view, answerAt + at, value);
   }
 
   putInt64(at: number, value: bigint): void {
@@ -257,8 +252,4 @@ function requestId(high: number, low: number): RequestId {
 
 function malformed(): FileSystemError {
   return new FileSystemError('EINVAL', 'A request is shorter than its kind needs.');
-}
-
-function readUint64(view: DataView, at: number): number {
-  return view.getUint32(at + highAt, littleEndian) * uint32Range + view.getUint32(at + lowAt, littleEndian);
 }

@@ -1,4 +1,5 @@
 import createDebug from 'debug';
+import { limits } from '../../base/index.js';
 import type { FileSystem } from '../../fs/index.js';
 import { EngineUnavailable, MountBusy, MountFailed } from '../errors.js';
 import { detach, syncMount } from '../fusermount.js';
@@ -47,8 +48,8 @@ export async function mountKernelThrough(
       remedy: 'Use the engine fuse-native.',
     });
   }
-  const { mountPath, takeOver } = options;
-  const engine = new KernelEngine(fileSystem, takeOver?.fd ?? (await mounter(options)), mountPath, takeOver);
+  const { takeOver } = options;
+  const engine = new KernelEngine(fileSystem, takeOver?.fd ?? (await mounter(options)), options);
   try {
     if (takeOver === undefined) await engine.begin();
     else await engine.goOn(takeOver);
@@ -73,7 +74,8 @@ class KernelEngine implements Engine {
   #unmounting: Promise<void> | undefined;
   #stopped = false;
 
-  constructor(fileSystem: FileSystem, fd: number, mountPath: string, takeOver: TakenOverMount | undefined) {
+  constructor(fileSystem: FileSystem, fd: number, options: EngineOptions) {
+    const { mountPath, threads = limits.kernelServingThreads, takeOver } = options;
     this.#fd = fd;
     this.#mountPath = mountPath;
     this.unmounted = new Promise((resolve) => (this.#onUnmounted = resolve));
@@ -83,7 +85,8 @@ class KernelEngine implements Engine {
       },
       onMountTable: () => void this.#checkMounted(),
     };
-    this.#connection = new Connection(fileSystem, fd, listener, takeOver?.life);
+    const life = takeOver?.life ?? 0;
+    this.#connection = new Connection(fileSystem, fd, { threads, life }, listener);
   }
 
   /** Resolves when programs can use the mount. */
@@ -120,7 +123,7 @@ class KernelEngine implements Engine {
   }
 
   status(): EngineStatus {
-    return { ...this.#connection.requests.status(), dirtyLimitLifted: this.#dirtyLimitLifted };
+    return { ...this.#connection.status(), dirtyLimitLifted: this.#dirtyLimitLifted };
   }
 
   /** Without `lazy`, one attempt; a failed one leaves the mount working. */

@@ -37,8 +37,8 @@ const interruptRetryMilliseconds = 100;
 /** Hands an answer to the kernel: 0, or an error number negated. */
 export type Send = (answer: Uint8Array, lengthBytes: number) => number;
 
-/** How a request was dealt with: the requester may go on, waits, or wanted no answer. */
-export type Outcome = 'answered' | 'waits' | 'silent';
+/** How a request was dealt with: the requester may go on (`read`: with data that was local), waits, or wanted no answer. */
+export type Outcome = 'answered' | 'read' | 'waits' | 'silent';
 
 /**
  * The one place that answers requests: each exactly once, failures as an errno. Knows no device and no event loop
@@ -194,7 +194,7 @@ export class Requests {
       if (errno === 0) this.#send(exchange.answerBytes, exchange.finish(errnoNumbers.EIO, 0));
     }
     this.#recycle(exchange);
-    return 'answered';
+    return exchange.opcode === opcode.READ && errno === 0 ? 'read' : 'answered';
   }
 
   #recycle(exchange: Exchange): Outcome {

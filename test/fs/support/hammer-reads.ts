@@ -1,5 +1,5 @@
 import { parentPort, workerData } from 'node:worker_threads';
-import { LocalReader, unknownLocally, type SharedLocalReads } from '../../../src/fs/index.js';
+import { LocalReader, unknownLocally, type SharedLocalReads } from '../../../src/resident/index.js';
 
 export interface HammerData {
   readonly reads: SharedLocalReads;

@@ -1,5 +1,11 @@
-import type { FileContent } from '../file-content.js';
-import { type EntryOwner, type LocalReadTable, windowBytes, windowPages, type WindowState } from './table.js';
+import {
+  windowBytes,
+  windowPages,
+  type EntryOwner,
+  type LocalReadTable,
+  type WindowState,
+} from '../resident/index.js';
+import type { FileContent } from './file-content.js';
 
 /** After a window that was read, as many more are entered: a sequential reader then meets them in the table. */
 const windowsAhead = 31;

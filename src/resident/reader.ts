@@ -1,12 +1,12 @@
 import { readSync } from 'node:fs';
-import { isStillThere } from '../../fetch/index.js';
+import { isStillThere } from './chunk-cells.js';
 import { baseKind, entryIndex, entryWords, highHalf, lowHalf, member, windowBytes } from './table.js';
 import type { SharedLocalReads } from './table.js';
 
 const pageBytes = 4096;
 
 /** The table does not say enough: the file system must answer. */
-export const unknown = -1;
+export const unknownLocally = -1;
 
 /** The reading side: answers reads of local data on any thread, as the table says. */
 export class LocalReader {
@@ -28,7 +28,7 @@ export class LocalReader {
 
   /**
    * Fills `into` from `offsetBytes` of a file, as `FileSystem.read`: the number of bytes, short only at the end of the file.
-   * `unknown`, and anything in `into`, unless all of it is local and known here.
+   * `unknownLocally`, and anything in `into`, unless all of it is local and known here.
    */
   read(inode: number, offsetBytes: number, into: Uint8Array): number {
     for (let done = 0; done < into.length;) {
@@ -37,7 +37,7 @@ export class LocalReader {
       const start = at - window * windowBytes;
       const wanted = Math.min(windowBytes - start, into.length - done);
       const found = this.#readWindow(inode, window, start, into.subarray(done, done + wanted));
-      if (found === unknown) return unknown;
+      if (found === unknownLocally) return unknownLocally;
       done += found;
       if (found < wanted) return done;
     }
@@ -55,13 +55,13 @@ export class LocalReader {
       entry[member.inodeHigh] === highHalf(inode) &&
       entry[member.windowLow] === lowHalf(window) &&
       entry[member.windowHigh] === highHalf(window);
-    if (!isOurs) return unknown;
+    if (!isOurs) return unknownLocally;
     const length = Math.min(Math.max((entry[member.lengthBytes] as number) - start, 0), into.length);
     if (!this.#gather(window, start, length === into.length ? into : into.subarray(0, length)))
-      return unknown;
+      return unknownLocally;
     // Writes what is there: a mere load might overtake the copying that it is to prove right.
     const isValid = Atomics.compareExchange(this.#words, at, sequence, sequence) === sequence;
-    return isValid ? length : unknown;
+    return isValid ? length : unknownLocally;
   }
 
   /** Fills `into` from the data file and from the base, run by run. */

@@ -1,4 +1,4 @@
-import type { ChunkPlace, SharedChunkMemory } from '../../fetch/index.js';
+import type { ChunkPlace, SharedChunkCells } from './chunk-cells.js';
 
 /**
  * What threads need to answer reads of local data in place. One thread, the file system's, writes the table; any number
@@ -22,7 +22,7 @@ import type { ChunkPlace, SharedChunkMemory } from '../../fetch/index.js';
 export interface SharedLocalReads {
   /** `entryWords` 32-bit numbers for each entry. */
   readonly entries: SharedArrayBuffer;
-  readonly chunks: SharedChunkMemory;
+  readonly chunks: SharedChunkCells;
 }
 
 export const windowPages = 32;
@@ -86,7 +86,7 @@ export class LocalReadTable {
   readonly #owners: ({ readonly owner: EntryOwner; readonly window: number } | undefined)[];
 
   /** `entries`: a power of two. */
-  constructor(entries: number, chunks: SharedChunkMemory) {
+  constructor(entries: number, chunks: SharedChunkCells) {
     this.#count = entries;
     this.shared = { entries: new SharedArrayBuffer(entries * entryWords * 4), chunks };
     this.#words = new Int32Array(this.shared.entries);
