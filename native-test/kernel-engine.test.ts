@@ -295,7 +295,8 @@ t.test('mounting that cannot work is refused, and leaves nothing', async (t) => 
   // Other tests mount elsewhere meanwhile.
   const left = (await readMountTable()).filter((mount) => mount.mountPath.startsWith(mountPath));
   t.same(left, []);
-  t.equal(await ownDescriptors(), descriptorsBefore);
+  // What earlier mounts had open may close only now.
+  t.ok((await ownDescriptors()) <= descriptorsBefore);
 });
 
 /** A process that serves mounts until its standard input ends. */
