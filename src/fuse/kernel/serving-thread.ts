@@ -21,7 +21,7 @@ while (turns.waitForTurn(thread) && serve());
 
 /** Serves until it is another thread's turn. False: to end. */
 function serve(): boolean {
-  let spinEndsMs = waitSet === undefined ? performance.now() + spinMilliseconds : 0;
+  let spinEndsMs = 0;
   let inARow = 0;
   while (!turns.isEnding(thread)) {
     const lengthBytes = readDescriptor(deviceFd, request.bytes);
@@ -45,11 +45,12 @@ function serve(): boolean {
     }
     if (lengthBytes === -EAGAIN) {
       inARow = 0;
-      if (performance.now() < spinEndsMs) continue;
+      // Who helps has nothing left to do: were it to wait for more, it would share the work of one thread.
       if (waitSet === undefined) {
         turns.rest(thread);
         return true;
       }
+      if (performance.now() < spinEndsMs) continue;
       if (!waitForRequest(waitSet)) return false;
     } else if (lengthBytes !== -EINTR && lengthBytes !== -ENOENT) {
       // The mount is gone: the main thread will see the same.

@@ -14,7 +14,7 @@ export const lingerNanoseconds = 200_000;
 export const turnMilliseconds = 1;
 
 /** So many requests, each there before the one before it was answered, call for another thread. */
-export const crowdRequests = 8;
+export const crowdRequests = 32;
 
 /** So many reads in a row that the main thread answered from local data make it leave the device to the serving threads. */
 export const readsBeforePassing = 16;
