@@ -13,8 +13,8 @@ import { transferBytesMax, transferPagesMax } from './sizes.js';
 /**
  * What we ask for, where the kernel offers it. Not asked for, on purpose:
  *
- * - `WRITEBACK_CACHE`: the kernel would acknowledge writes that live in its memory only, and a crash of this host's
- *   kernel aside, the overlay could not order them; also it reads before it writes part of a page. To be measured.
+ * - `WRITEBACK_CACHE`: the kernel would acknowledge writes that only it has, and that end with our processes.
+ *   docs/fuse-engine.md says what it would gain.
  * - `AUTO_INVAL_DATA`: pages change through this kernel only.
  * - `POSIX_LOCKS`, `FLOCK_LOCKS`: without them the kernel keeps locks itself, which is all that one mount needs.
  * - `POSIX_ACL`, `SECURITY_CTX`: the file system does not keep access control lists and labels.
