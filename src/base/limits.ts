@@ -229,6 +229,13 @@ export const limits = {
   /** How many demand misses of one file may have their surroundings fetched at once: more would queue up behind demand. */
   fetchesAroundInFlight: 2,
 
+  /**
+   * What is opened of the local cache for one read-ahead; one that needs more is refused as if it were not local. A
+   * hypervisor's fault reads ahead by a huge page, of which the guest soon wants a few pages: opening all of it made a
+   * resume open four times as many chunks as it touched (docs/benchmarks.md). Programs read ahead by less than this.
+   */
+  openBytesAhead: 512 * 1024,
+
   /** Codec threads: sealing and opening chunks off the event loop. */
   codecThreads: 2,
 } as const;

@@ -121,6 +121,7 @@ export class MountedVm {
       resources.defer(() => supervision?.end());
       const mounted = new MountedVm(session, engine, supervision, mountPath, resources);
       await mounted.#announce();
+      session.repository.codec.start();
       return mounted;
     } catch (error) {
       await resources[Symbol.asyncDispose]();

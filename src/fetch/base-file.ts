@@ -60,11 +60,15 @@ export class VersionFile implements BaseFile {
     return this.#fetcher.placeOf(entry);
   }
 
-  isLocal(offsetBytes: number, lengthBytes: number): boolean {
+  isLocal(offsetBytes: number, lengthBytes: number, openBytesMax = Infinity): boolean {
+    const chunksToOpenMax = Math.max(2, openBytesMax / this.map.chunkBytes);
+    let chunksToOpen = 0;
     for (const { chunkIndex } of this.#pieces(offsetBytes, lengthBytes)) {
       const entry = this.#chunks.peekEntry(chunkIndex);
       if (entry === undefined) return false;
-      if (entry !== 'zero' && !this.#fetcher.isLocal(entry)) return false;
+      if (entry === 'zero' || this.#fetcher.placeOf(entry) !== undefined) continue;
+      chunksToOpen += 1;
+      if (chunksToOpen > chunksToOpenMax || !this.#fetcher.isLocal(entry)) return false;
     }
     return true;
   }

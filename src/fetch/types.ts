@@ -100,8 +100,11 @@ export interface BaseFile {
   /** What of a chunk another thread can read in memory now: nothing but zeros, the whole of it, or nothing. */
   resident(chunkIndex: number): 'zero' | ChunkPlace | undefined;
 
-  /** Whether a `read` of this range would succeed without the store. May look at the local disk's directory, never waits. */
-  isLocal(offsetBytes: number, lengthBytes: number): boolean;
+  /**
+   * Whether a `read` of this range would succeed without the store, and without opening more bytes of the local cache
+   * than `openBytesMax` (any number if not said); two chunks always may. Looks at the local disk's directory, never waits.
+   */
+  isLocal(offsetBytes: number, lengthBytes: number, openBytesMax?: number): boolean;
 
   /** Fills `into`. Bytes past the end of the file are zero. Fails closed: never partial data. */
   read(offsetBytes: number, into: Uint8Array, options: FetchOptions): Promise<void>;

@@ -71,7 +71,7 @@ export class FileAccess {
       return lengthBytes;
     }
     const mayRefuse = intent === 'ahead' && !open.continuesStream(offsetBytes);
-    if (mayRefuse && !content.isLocal(offsetBytes, lengthBytes)) return notLocal;
+    if (mayRefuse && !content.isLocal(offsetBytes, lengthBytes, limits.openBytesAhead)) return notLocal;
     open.served(offsetBytes, lengthBytes);
     return this.#readLater(open.file, offsetBytes, wanted, signal);
   }

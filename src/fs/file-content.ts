@@ -118,12 +118,12 @@ export class FileContent {
     await Promise.all(missing.map(({ at, piece }) => base.read(at, piece, options)));
   }
 
-  /** Whether reading the range needs no store. */
-  isLocal(offsetBytes: number, lengthBytes: number): boolean {
+  /** Whether reading the range needs no store, nor the opening of more sealed bytes in one run of the base's pages. */
+  isLocal(offsetBytes: number, lengthBytes: number, openBytesMax: number): boolean {
     let local = true;
     this.#forEachRun(offsetBytes, lengthBytes, (at, runBytes, present) => {
       const visible = present ? 0 : this.#visibleBytes(at, runBytes);
-      if (local && visible > 0) local = this.base().isLocal(at, visible);
+      if (local && visible > 0) local = this.base().isLocal(at, visible, openBytesMax);
     });
     return local;
   }

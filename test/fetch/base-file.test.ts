@@ -32,7 +32,7 @@ interface World {
   readonly file: (name: string) => BaseFile;
   readonly disk: Uint8Array;
   readonly sparse: Uint8Array;
-  readonly openFetcher: (cacheName: string) => Promise<Fetcher>;
+  readonly openFetcher: (cacheName: string, memoryCacheBytes?: number) => Promise<Fetcher>;
   readonly manifest: Manifest;
 }
 
@@ -71,12 +71,12 @@ async function publishWorld(t: Test): Promise<World> {
   await publishSource[Symbol.asyncDispose]();
   if (published.outcome !== 'published') throw new Error(published.outcome);
 
-  const openFetcher = async (cacheName: string): Promise<Fetcher> => {
+  const openFetcher = async (cacheName: string, memoryCacheBytes = 1e8): Promise<Fetcher> => {
     const opened = await createFetcher({
       repository,
       cachePath: join(directory, cacheName),
       localCacheBytes: 1e9,
-      memoryCacheBytes: 1e8,
+      memoryCacheBytes,
       chunkBytes,
     });
     t.teardown(() => opened[Symbol.asyncDispose]());
@@ -213,12 +213,24 @@ t.test(
     t.equal(disk.isLocal(0, chunkBytes + 1), false, 'not the next');
     await world.fetcher[Symbol.asyncDispose]();
 
-    const again = openFrom(await world.openFetcher('cache'), world.manifest, 'disk');
+    const restarted = await world.openFetcher('cache');
+    const again = openFrom(restarted, world.manifest, 'disk');
     t.equal(again.isLocal(0, 4096), false, 'its map is not in memory');
     const requests = world.store.gets.length;
     await again.read(100, into, replay);
     t.ok(sameBytes(into, world.disk.subarray(100, 4196)));
     t.equal(world.store.gets.length, requests, 'but local');
+
+    await again.read(0, dirtyBuffer(5 * chunkBytes), replay);
+    t.equal(again.isLocal(0, 5 * chunkBytes, 0), true, 'in memory: nothing to open');
+    await restarted[Symbol.asyncDispose]();
+    const sealed = openFrom(await world.openFetcher('cache', 0), world.manifest, 'disk');
+    await sealed.read(100, into, replay);
+    t.equal(sealed.isLocal(0, 5 * chunkBytes), true);
+    t.equal(sealed.isLocal(0, 5 * chunkBytes, 4 * chunkBytes), false, 'more to open than may');
+    t.equal(sealed.isLocal(0, 4 * chunkBytes, 4 * chunkBytes), true);
+    t.equal(sealed.isLocal(0, 2 * chunkBytes, 0), true, 'two chunks always may');
+    t.equal(sealed.isLocal(4 * chunkBytes, 5 * chunkBytes, 0), true, 'zeros are not opened');
   },
 );
 

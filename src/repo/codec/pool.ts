@@ -10,7 +10,8 @@ import { PriorityGate, type CodecPriority } from './priority-gate.js';
 import { sealUnlessKnown } from './seal-unless-known.js';
 
 /**
- * Seals and opens blobs off the event loop. Threads start with the first job that needs one and end with the pool.
+ * Seals and opens blobs off the event loop. Threads start with the first job that needs one, or when told; they end with
+ * the pool.
  *
  * At most `limits.codecQueueJobs` jobs wait: more are refused with `LimitExceeded`. A producer should keep about
  * `jobsToKeepBusy` jobs under way; more only hold memory.
@@ -19,6 +20,9 @@ import { sealUnlessKnown } from './seal-unless-known.js';
  */
 export interface CodecPool extends AsyncDisposable {
   readonly jobsToKeepBusy: number;
+
+  /** Starts the threads, for which the first job would wait for the better part of 100 ms. */
+  start(): void;
 
   /**
    * Zero check, identify, compare with `unlessId`, compress, seal; behind every `open` that is more urgent than background.
@@ -75,6 +79,10 @@ class PiscinaCodecPool implements CodecPool {
     this.#threads = threads;
     this.#gate = new PriorityGate({ width: threads, waitingMax: limits.codecQueueJobs });
     this.jobsToKeepBusy = 2 * threads;
+  }
+
+  start(): void {
+    if (this.#closing === undefined) this.#startedPool();
   }
 
   async seal(job: SealJob): Promise<SealOutcome> {
