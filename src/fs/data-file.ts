@@ -9,6 +9,7 @@ import {
   readdirSync,
   readSync,
   rmSync,
+  statSync,
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -227,6 +228,16 @@ export class DataFile {
       return nextHole(this.#opened(), offsetBytes) ?? offsetBytes;
     } catch (error) {
       throw localDiskError(error, `looking for holes in ${this.#path}`);
+    }
+  }
+
+  /** Disk that the file uses, in 512-byte blocks. */
+  blocks(): number {
+    if (!this.#exists) return 0;
+    try {
+      return this.#descriptor < 0 ? statSync(this.#path).blocks : fstatSync(this.#descriptor).blocks;
+    } catch (error) {
+      throw localDiskError(error, `asking for the space of ${this.#path}`);
     }
   }
 

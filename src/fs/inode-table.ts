@@ -2,7 +2,7 @@ import type { BaseFile } from '../fetch/index.js';
 import type { FileMap } from '../repo/index.js';
 import type { DataFiles } from './data-file.js';
 import { FileContent } from './file-content.js';
-import type { DirectoryInode, FileInode, Inode } from './inode.js';
+import { isUnlinked, type DirectoryInode, type FileInode, type Inode } from './inode.js';
 import type {
   AttributePatch,
   Change,
@@ -98,9 +98,9 @@ export class InodeTable {
     }
   }
 
-  /** Forgets an inode without a name that nobody has open. */
+  /** Forgets an inode without a name that nobody uses. */
   dropIfUnused(inode: Inode): void {
-    if (!isUnlinked(inode) || isOpen(inode) || this.pinned.has(inode.number)) return;
+    if (!isUnlinked(inode) || inode.held || isOpen(inode) || this.pinned.has(inode.number)) return;
     if (!this.inodes.delete(inode.number)) return;
     if (inode.origin !== 'new') this.#removed += 1;
     this.onGone(inode);
@@ -191,6 +191,7 @@ export class InodeTable {
           Buffer.from(value, 'base64'),
         ]),
       ),
+      held: false,
       origin: stored.origin,
     };
     const { body } = stored;
@@ -268,11 +269,6 @@ function onlyTimesOfDirectory(inode: Inode, patch: AttributePatch): boolean {
 
 function isOpen(inode: Inode): boolean {
   return inode.kind === 'file' && inode.openHandles > 0;
-}
-
-/** Without a name. A directory still counts its `.`. */
-export function isUnlinked(inode: Inode): boolean {
-  return inode.linkCount === (inode.kind === 'directory' ? 1 : 0);
 }
 
 function isChanged(inode: Inode): boolean {

@@ -14,6 +14,8 @@ interface InodeCommon {
   modifyTimeNs: bigint;
   changeTimeNs: bigint;
   readonly extendedAttributes: Map<string, Buffer>;
+  /** See `FileSystem.hold`. */
+  held: boolean;
   origin: StoredInode['origin'];
 }
 
@@ -58,15 +60,28 @@ export function attributesOf(inode: Inode): Attributes {
   return {
     inode: inode.number,
     mode: modeTypes[inode.kind] | inode.permissions,
-    linkCount: inode.linkCount,
+    linkCount: isUnlinked(inode) ? 0 : inode.linkCount,
     uid: inode.uid,
     gid: inode.gid,
     sizeBytes: sizeOf(inode),
-    blocks: inode.kind === 'file' ? inode.content.pages.count * (pageBytes / 512) : 0,
+    // Costs a system call, and most calls do not ask for it.
+    get blocks() {
+      return inode.kind === 'file' ? blocksOf(inode.content) : 0;
+    },
     accessTimeNs: inode.accessTimeNs,
     modifyTimeNs: inode.modifyTimeNs,
     changeTimeNs: inode.changeTimeNs,
   };
+}
+
+/** Without a name. A directory still counts its `.`. */
+export function isUnlinked(inode: Inode): boolean {
+  return inode.linkCount === (inode.kind === 'directory' ? 1 : 0);
+}
+
+function blocksOf(content: FileContent): number {
+  const least = content.pages.count > 0 || content.baseHasData ? pageBytes / 512 : 0;
+  return Math.max(content.data.blocks(), least);
 }
 
 function sizeOf(inode: Inode): number {

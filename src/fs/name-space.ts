@@ -1,7 +1,7 @@
 import { limits } from '../base/index.js';
 import { FileSystemError } from './errors.js';
-import { setGroupId, type DirectoryInode, type Inode } from './inode.js';
-import { isUnlinked, type InodeTable } from './inode-table.js';
+import { isUnlinked, setGroupId, type DirectoryInode, type Inode } from './inode.js';
+import type { InodeTable } from './inode-table.js';
 import type { AttributePatch, Change, StoredInode } from './records.js';
 import type { Caller, InodeNumber, RenameMode } from './types.js';
 

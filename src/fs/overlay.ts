@@ -6,8 +6,8 @@ import type { FileMap, Manifest } from '../repo/index.js';
 import { DataFiles } from './data-file.js';
 import { FileSystemError, localDiskError, OverlayDamaged, OverlayMismatch } from './errors.js';
 import type { PageEdges } from './file-content.js';
-import type { FileInode, Inode } from './inode.js';
-import { InodeTable, isUnlinked } from './inode-table.js';
+import { isUnlinked, type FileInode, type Inode } from './inode.js';
+import { InodeTable } from './inode-table.js';
 import { Journal } from './journal.js';
 import { manifestChanges } from './manifest-changes.js';
 import {
@@ -257,9 +257,9 @@ export class Overlay {
     this.#acknowledge(file, first, count, range.sizeBytes, timeNs);
   }
 
-  /** The last handle of a file was released. */
-  released(file: FileInode): void {
-    this.table.dropIfUnused(file);
+  /** An inode has lost a user: a handle, or the kernel. */
+  released(inode: Inode): void {
+    this.table.dropIfUnused(inode);
   }
 
   /** Makes everything acknowledged durable. */

@@ -7,8 +7,8 @@ import type {
   SourceInode,
 } from '../repo/index.js';
 import type { FileContent } from './file-content.js';
-import type { DirectoryInode, Inode } from './inode.js';
-import { isUnlinked, type InodeTable } from './inode-table.js';
+import { isUnlinked, type DirectoryInode, type Inode } from './inode.js';
+import type { InodeTable } from './inode-table.js';
 import { pageBytes } from './page-bitmap.js';
 
 /**

@@ -23,7 +23,10 @@ export interface Attributes {
   readonly uid: number;
   readonly gid: number;
   readonly sizeBytes: number;
-  /** Bytes of local disk that the overlay uses for it, in 512-byte blocks; what `du` shows. */
+  /**
+   * Local disk that the overlay uses for it, in 512-byte blocks; what `du` shows. Never 0 for a file that may have
+   * something to read: tar(1) takes such a file for one hole, without looking.
+   */
   readonly blocks: number;
   readonly accessTimeNs: bigint;
   readonly modifyTimeNs: bigint;
@@ -66,10 +69,13 @@ export const notLocal = Symbol('not local');
 export interface FileSystemUsage {
   /** Logical size of all files. */
   readonly usedBytes: number;
-  /** What the overlay's disk still has. */
+  /** What the overlay's disk still has, and what of it is not reserved for the system. */
+  readonly freeBytes: number;
   readonly availableBytes: number;
   readonly totalBytes: number;
   readonly inodes: number;
+  /** How many more there can be. */
+  readonly freeInodes: number;
 }
 
 /** A place in an open file. */
@@ -99,6 +105,10 @@ export type AllocateMode = 'allocate' | 'allocateKeepSize' | 'punchHole' | 'zero
  */
 export interface FileSystem {
   lookup(parent: InodeNumber, name: string): Attributes;
+  /** The inode has users beside its names and handles (the kernel knows it): it stays until they `forget` it. Idempotent. */
+  hold(inode: InodeNumber): void;
+  /** Undoes `hold`; an inode without a name that is not open is gone now. Idempotent, and so for an inode that is gone. */
+  forget(inode: InodeNumber): void;
   getAttributes(inode: InodeNumber): Attributes;
   setAttributes(inode: InodeNumber, changes: AttributeChanges): MaybePromise<Attributes>;
   readLink(inode: InodeNumber): string;

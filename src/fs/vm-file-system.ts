@@ -1,4 +1,4 @@
-import { constants, mkdirSync, statfsSync } from 'node:fs';
+import { constants, mkdirSync, statfsSync, type StatsFs } from 'node:fs';
 import { join } from 'node:path';
 import createDebug from 'debug';
 import { limits, systemClock, type Clock, type MaybePromise } from '../base/index.js';
@@ -16,8 +16,7 @@ import { checkNewAttribute, extendedAttribute } from './extended-attributes.js';
 import { checkOffset, checkSize, FileAccess } from './file-access.js';
 import { Gate } from './gate.js';
 import { Handles } from './handles.js';
-import { attributesOf, modeTypes, type FileInode, type Inode } from './inode.js';
-import { isUnlinked } from './inode-table.js';
+import { attributesOf, isUnlinked, modeTypes, type FileInode, type Inode } from './inode.js';
 import { NameSpace, type NamesChange } from './name-space.js';
 import { Overlay } from './overlay.js';
 import { OpenFileTable } from './open-file-table.js';
@@ -144,6 +143,17 @@ export class VmFileSystem implements FileSystem, AsyncDisposable {
 
   lookup(parent: InodeNumber, name: string): Attributes {
     return attributesOf(this.#names.child(this.#names.directory(parent), name));
+  }
+
+  hold(inode: InodeNumber): void {
+    this.#names.inode(inode).held = true;
+  }
+
+  forget(number: InodeNumber): void {
+    const inode = this.#overlay.table.inodes.get(number);
+    if (inode === undefined) return;
+    inode.held = false;
+    this.#overlay.released(inode);
   }
 
   getAttributes(inode: InodeNumber): Attributes {
@@ -364,8 +374,14 @@ export class VmFileSystem implements FileSystem, AsyncDisposable {
     for (const file of this.#overlay.table.files()) usedBytes += file.content.sizeBytes;
     try {
       const disk = statfsSync(this.#directory);
-      const availableBytes = disk.bavail * disk.bsize;
-      return { usedBytes, availableBytes, totalBytes: disk.blocks * disk.bsize, inodes: inodes.size };
+      return {
+        usedBytes,
+        freeBytes: disk.bfree * disk.bsize,
+        availableBytes: disk.bavail * disk.bsize,
+        totalBytes: disk.blocks * disk.bsize,
+        inodes: inodes.size,
+        freeInodes: Math.max(Math.min(limits.manifestInodesMax - inodes.size, freeInodesOf(disk)), 0),
+      };
     } catch (error) {
       throw localDiskError(error, `asking ${this.#directory} for its space`);
     }
@@ -536,6 +552,11 @@ export class VmFileSystem implements FileSystem, AsyncDisposable {
 
 function madeBy(request: RequestId | undefined, change: Change): Change {
   return request === undefined ? change : { ...change, request };
+}
+
+/** Some file systems do not count inodes, and say 0 of 0. */
+function freeInodesOf({ files, ffree }: StatsFs): number {
+  return files === 0 ? Infinity : ffree;
 }
 
 const emptyFile: StoredInode['body'] = { kind: 'file', size: 0, baseLimit: 0, base: null };

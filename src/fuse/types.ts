@@ -88,6 +88,11 @@ export interface EngineCapabilities {
   /** utimensat(2) can set one of the two times; otherwise such a call changes nothing. */
   readonly separateTimes: boolean;
   readonly timeResolutionNs: bigint;
+  /**
+   * All names of an inode are one inode to the kernel, which outlives them while it is used: otherwise locks and fifos
+   * of hard links do not meet, and a directory that was removed tells nothing any more.
+   */
+  readonly inodeIdentity: boolean;
   /** New files belong to the process that makes them; otherwise to the owner of their directory. */
   readonly callerIdentity: boolean;
 }

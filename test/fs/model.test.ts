@@ -33,8 +33,7 @@ const allocateMode = fc.constantFrom(
   'zeroRange' as const,
   'zeroRangeKeepSize' as const,
 );
-/** Without the bit that makes a directory pass its group on: the model has no groups. */
-const permissions = fc.nat(0o7777).map((bits) => bits & ~0o2000);
+const permissions = fc.nat(0o7777);
 const attributeName = fc.constantFrom('user.a', 'user.b', 'trusted.c');
 
 const nameStep: fc.Arbitrary<Event> = fc.oneof(

@@ -1,4 +1,6 @@
+import { statfsSync } from 'node:fs';
 import t from 'tap';
+import { limits } from '../../src/base/index.js';
 import { openOverlay, rootInode, type ErrnoName } from '../../src/fs/index.js';
 import {
   caller,
@@ -159,8 +161,65 @@ t.test('groups, links and directories', async (t) => {
   t.equal(fileSystem.parentOf(rootInode), rootInode);
   await fileSystem.removeDirectory(rootInode, 'inner');
   t.equal(fileSystem.getAttributes(rootInode).linkCount, 3);
-  const { usedBytes, availableBytes, totalBytes } = fileSystem.usage();
-  t.ok(usedBytes === 0 && availableBytes > 0 && totalBytes >= availableBytes);
+});
+
+t.test('usage is that of the disk under the overlay, and files are counted up to the limit', async (t) => {
+  const { fileSystem, options } = await openTree(t, () => ({}));
+  const before = fileSystem.usage();
+  const disk = statfsSync(options.directory);
+  t.equal(before.usedBytes, 0);
+  t.equal(before.totalBytes, disk.blocks * disk.bsize);
+  t.ok(before.availableBytes <= before.freeBytes && before.freeBytes <= before.totalBytes);
+  t.ok(before.availableBytes > 0 && before.freeInodes > 0);
+  t.ok(before.inodes + before.freeInodes <= limits.manifestInodesMax);
+  await fileSystem.makeNode(rootInode, 'file', 0o100600, caller);
+  const after = fileSystem.usage();
+  t.ok(after.inodes === before.inodes + 1 && after.freeInodes <= before.freeInodes);
+});
+
+t.test('an inode that is held outlives its names, whatever it is', async (t) => {
+  const { fileSystem } = await openTree(t, () => ({}));
+  const directory = await fileSystem.makeDirectory(rootInode, 'directory', 0o755, caller);
+  const fifo = await fileSystem.makeNode(directory.inode, 'fifo', 0o010600, caller);
+  const file = await fileSystem.makeNode(directory.inode, 'file', 0o100600, caller);
+  for (const { inode } of [directory, fifo, file]) fileSystem.hold(inode);
+  fileSystem.hold(file.inode);
+  const handle = await fileSystem.open(file.inode, readWrite);
+  await fileSystem.write(handle, 0, Buffer.from('content'));
+  for (const name of ['fifo', 'file']) await fileSystem.unlink(directory.inode, name);
+  await fileSystem.removeDirectory(rootInode, 'directory');
+  for (const { inode } of [directory, fifo, file]) t.equal(fileSystem.getAttributes(inode).linkCount, 0);
+  await fileSystem.setAttributes(directory.inode, { permissions: 0o700 });
+  t.equal(fileSystem.getAttributes(directory.inode).mode & 0o777, 0o700);
+  t.equal(fileSystem.parentOf(directory.inode), rootInode);
+  t.same(fileSystem.readDirectory(directory.inode), []);
+  t.equal(await errnoOf(() => fileSystem.makeNode(directory.inode, 'x', 0o100600, caller)), 'ENOENT');
+  t.equal(await errnoOf(() => fileSystem.link(fifo.inode, rootInode, 'back')), 'ENOENT');
+  fileSystem.release(handle);
+  t.equal(fileSystem.getAttributes(file.inode).sizeBytes, 7);
+  t.equal(fileSystem.usage().inodes, 4);
+  for (const { inode } of [directory, fifo, file]) {
+    fileSystem.forget(inode);
+    t.equal(await errnoOf(() => fileSystem.getAttributes(inode)), 'ESTALE');
+    fileSystem.forget(inode);
+  }
+  t.equal(fileSystem.usage().inodes, 1);
+  t.equal(await errnoOf(() => fileSystem.hold(file.inode)), 'ESTALE');
+});
+
+t.test('a file with content of the base never shows as one that uses no space', async (t) => {
+  const { fileSystem } = await openTree(t, (version) => ({
+    disk: { file: version.addFile(Buffer.alloc(10_000, 1)) },
+    hole: { file: version.addFile(Buffer.alloc(0), 10_000) },
+  }));
+  t.equal(fileSystem.lookup(rootInode, 'disk').blocks, 8);
+  const { inode, blocks } = fileSystem.lookup(rootInode, 'hole');
+  t.equal(blocks, 0);
+  const handle = await fileSystem.open(inode, readWrite);
+  await fileSystem.write(handle, 0, Buffer.alloc(16_384, 1));
+  t.equal(fileSystem.getAttributes(inode).blocks, 32);
+  await fileSystem.allocate(handle, 'punchHole', 0, 8192);
+  t.equal(fileSystem.getAttributes(inode).blocks, 16);
 });
 
 t.test('extended attributes', async (t) => {

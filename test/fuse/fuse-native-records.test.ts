@@ -57,13 +57,24 @@ t.test('usage of any size fits into 32-bit block counts', async () => {
   fc.assert(
     fc.property(fc.nat(2 ** 52), fc.nat(2 ** 52), (availableBytes, usedBytes) => {
       const totalBytes = availableBytes + usedBytes;
-      const words = usageRecord({ availableBytes, usedBytes, totalBytes, inodes: 9 }, 255);
+      const usage = {
+        availableBytes,
+        freeBytes: availableBytes,
+        usedBytes,
+        totalBytes,
+        inodes: 9,
+        freeInodes: 5,
+      };
+      const words = usageRecord(usage, 255);
       const unitBytes = word(words, 1);
       const shownTotal = word(words, 2) * unitBytes;
       assert.ok(shownTotal <= totalBytes && totalBytes - shownTotal < unitBytes, 'total');
       const shownAvailable = word(words, 4) * unitBytes;
       assert.ok(shownAvailable <= availableBytes && availableBytes - shownAvailable < unitBytes, 'available');
-      assert.equal(word(words, 10), 255);
+      assert.deepEqual(
+        [5, 6, 7, 10].map((index) => word(words, index)),
+        [14, 5, 5, 255],
+      );
     }),
     { numRuns: 50 },
   );

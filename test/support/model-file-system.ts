@@ -21,6 +21,8 @@ import {
 const pageBytes = 4096;
 const nodeLimit = 100_000;
 const attributeValueBytesMax = 64 * 1024;
+const attributesBytesMax = 64 * 1024;
+const setGroupId = 0o2000;
 
 const typeMask = 0o170000;
 const modeTypes = { directory: 0o040000, file: 0o100000, symlink: 0o120000, fifo: 0o010000 } as const;
@@ -92,6 +94,7 @@ export class ModelFileSystem implements FileSystem {
 
   readonly #nodes = new Map<InodeNumber, Node>();
   readonly #handles = new Map<HandleId, Handle>();
+  readonly #held = new Set<InodeNumber>();
   readonly #clock: () => bigint;
   #nextInode = 1;
   #nextHandle = 1;
@@ -113,6 +116,16 @@ export class ModelFileSystem implements FileSystem {
 
   lookup(parent: InodeNumber, name: string): Attributes {
     return attributesOf(this.#child(this.#directory(parent), name));
+  }
+
+  hold(inode: InodeNumber): void {
+    this.#held.add(this.#node(inode).inode);
+  }
+
+  forget(inode: InodeNumber): void {
+    this.#held.delete(inode);
+    const node = this.#nodes.get(inode);
+    if (node !== undefined) this.#forgetIfUnused(node);
   }
 
   getAttributes(inode: InodeNumber): Attributes {
@@ -143,7 +156,8 @@ export class ModelFileSystem implements FileSystem {
 
   makeDirectory(parent: InodeNumber, name: string, permissions: number, caller: Caller): Attributes {
     const directory = this.#directoryForNew(parent, name);
-    const node = this.#makeDirectoryNode(parent, permissions, caller);
+    const inherited = directory.permissions & setGroupId;
+    const node = this.#makeDirectoryNode(parent, permissions | inherited, ownerIn(directory, caller));
     this.#attach(directory, name, node);
     return attributesOf(node);
   }
@@ -152,7 +166,7 @@ export class ModelFileSystem implements FileSystem {
     const directory = this.#directoryForNew(parent, name);
     if (target === '') fail('ENOENT', 'empty symbolic link target');
     if (Buffer.byteLength(target) > 4095) fail('ENAMETOOLONG', 'symbolic link target too long');
-    const node: SymlinkNode = { ...this.#common(0o777, caller), kind: 'symlink', target };
+    const node: SymlinkNode = { ...this.#common(0o777, ownerIn(directory, caller)), kind: 'symlink', target };
     this.#attach(directory, name, node);
     return attributesOf(node);
   }
@@ -161,12 +175,12 @@ export class ModelFileSystem implements FileSystem {
     const directory = this.#directoryForNew(parent, name);
     const type = mode & typeMask;
     if (type === modeTypes.fifo) {
-      const node: FifoNode = { ...this.#common(mode, caller), kind: 'fifo' };
+      const node: FifoNode = { ...this.#common(mode, ownerIn(directory, caller)), kind: 'fifo' };
       this.#attach(directory, name, node);
       return attributesOf(node);
     }
     if (type !== modeTypes.file && type !== 0) fail('EPERM', 'devices and sockets are not supported');
-    const node = this.#makeFileNode(mode, caller);
+    const node = this.#makeFileNode(mode, ownerIn(directory, caller));
     this.#attach(directory, name, node);
     return attributesOf(node);
   }
@@ -179,7 +193,7 @@ export class ModelFileSystem implements FileSystem {
     caller: Caller,
   ): { readonly attributes: Attributes; readonly handle: HandleId } {
     const directory = this.#directoryForNew(parent, name);
-    const node = this.#makeFileNode(permissions, caller);
+    const node = this.#makeFileNode(permissions, ownerIn(directory, caller));
     this.#attach(directory, name, node);
     return { attributes: attributesOf(node), handle: this.#openNode(node, flags) };
   }
@@ -366,10 +380,18 @@ export class ModelFileSystem implements FileSystem {
     let usedBytes = 0;
     for (const node of this.#nodes.values()) if (node.kind === 'file') usedBytes += node.sizeBytes;
     const availableBytes = 2 ** 40;
-    return { usedBytes, availableBytes, totalBytes: usedBytes + availableBytes, inodes: this.#nodes.size };
+    return {
+      usedBytes,
+      freeBytes: availableBytes,
+      availableBytes,
+      totalBytes: usedBytes + availableBytes,
+      inodes: this.#nodes.size,
+      freeInodes: nodeLimit - this.#nodes.size,
+    };
   }
 
   getExtendedAttribute(inode: InodeNumber, name: string): Uint8Array {
+    checkAttributeName(name);
     return this.#node(inode).extendedAttributes.get(name) ?? fail('ENODATA', `no attribute ${name}`);
   }
 
@@ -384,18 +406,24 @@ export class ModelFileSystem implements FileSystem {
     mode: ExtendedAttributeMode,
   ): void {
     const node = this.#node(inode);
-    if (name === '' || Buffer.byteLength(name) > limits.fileNameBytesMax)
-      fail('ERANGE', 'bad attribute name');
+    checkAttributeName(name);
     if (value.length > attributeValueBytesMax) fail('E2BIG', 'attribute value too long');
     const exists = node.extendedAttributes.has(name);
     if (mode === 'create' && exists) fail('EEXIST', `attribute ${name} exists`);
     if (mode === 'replace' && !exists) fail('ENODATA', `no attribute ${name}`);
+    const others = [...node.extendedAttributes].filter(([other]) => other !== name);
+    const totalBytes = [...others, [name, value] as const].reduce(
+      (sum, [each, { length }]) => sum + Buffer.byteLength(each) + length,
+      0,
+    );
+    if (totalBytes > attributesBytesMax) fail('ENOSPC', 'too many attributes');
     node.extendedAttributes.set(name, Uint8Array.from(value));
     node.changeTimeNs = this.#clock();
   }
 
   removeExtendedAttribute(inode: InodeNumber, name: string): void {
     const node = this.#node(inode);
+    checkAttributeName(name);
     if (!node.extendedAttributes.delete(name)) fail('ENODATA', `no attribute ${name}`);
     node.changeTimeNs = this.#clock();
   }
@@ -428,6 +456,7 @@ export class ModelFileSystem implements FileSystem {
     const directory = this.#directory(parent);
     checkName(name);
     if (directory.entries.has(name)) fail('EEXIST', `${name} exists`);
+    if (directory.linkCount === 0) fail('ENOENT', 'the directory was removed');
     if (this.#nodes.size >= nodeLimit) fail('ENOSPC', 'too many inodes');
     return directory;
   }
@@ -485,7 +514,7 @@ export class ModelFileSystem implements FileSystem {
   }
 
   #forgetIfUnused(node: Node): void {
-    if (node.linkCount > 0) return;
+    if (node.linkCount > 0 || this.#held.has(node.inode)) return;
     for (const handle of this.#handles.values()) if (handle.node === node) return;
     this.#nodes.delete(node.inode);
   }
@@ -529,6 +558,18 @@ export class ModelFileSystem implements FileSystem {
 function regularFile(node: Node): FileNode {
   if (node.kind === 'directory') fail('EISDIR', 'a directory');
   return node.kind === 'file' ? node : fail('EINVAL', 'not a regular file');
+}
+
+/** A directory with the bit passes its group on. */
+function ownerIn(directory: DirectoryNode, { uid, gid }: Caller): Caller {
+  return { uid, gid: (directory.permissions & setGroupId) === 0 ? gid : directory.gid };
+}
+
+function checkAttributeName(name: string): void {
+  const nameSpace = ['user.', 'trusted.', 'security.'].find((prefix) => name.startsWith(prefix));
+  if (nameSpace === undefined) fail('EOPNOTSUPP', 'a name space that is not supported');
+  if (name === nameSpace) fail('EINVAL', 'no name in its name space');
+  if (Buffer.byteLength(name) > limits.fileNameBytesMax) fail('ERANGE', 'an attribute name is too long');
 }
 
 function checkName(name: string): void {

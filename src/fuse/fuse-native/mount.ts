@@ -23,6 +23,7 @@ export const fuseNativeCapabilities: EngineCapabilities = {
   separateTimes: false,
   timeResolutionNs: 1_000_000n,
   callerIdentity: false,
+  inodeIdentity: false,
 };
 
 /**

@@ -64,6 +64,10 @@ export class Names {
     return from.parent === to.parent && hiddenName.test(to.name);
   }
 
+  isHidden(path: string): boolean {
+    return this.#hidden.size > 0 && this.#hidden.has(path.slice(path.lastIndexOf('/') + 1));
+  }
+
   hide(inode: InodeNumber, hiddenPlace: Place): void {
     this.#hidden.set(hiddenPlace.name, { inode, parent: hiddenPlace.parent });
   }

@@ -30,13 +30,13 @@ export function usageRecord(usage: FileSystemUsage, fileNameBytesMax: number): U
   let unitBytes = blockBytes;
   while (usage.totalBytes / unitBytes >= uint32Range) unitBytes *= 2;
   const words = new Uint32Array(usageRecordLength);
-  const availableUnits = Math.floor(usage.availableBytes / unitBytes);
   words[0] = blockBytes;
   words[1] = unitBytes;
   words[2] = Math.floor(usage.totalBytes / unitBytes);
-  words[3] = availableUnits;
-  words[4] = availableUnits;
-  words[5] = usage.inodes;
+  words[3] = Math.floor(usage.freeBytes / unitBytes);
+  words[4] = Math.floor(usage.availableBytes / unitBytes);
+  words[5] = usage.inodes + usage.freeInodes;
+  words[6] = words[7] = usage.freeInodes;
   words[10] = fileNameBytesMax;
   return words;
 }

@@ -6,6 +6,7 @@ import {
   FileSystemError,
   notLocal,
   type AttributeChanges,
+  type Attributes,
   type Caller,
   type ExtendedAttributeMode,
   type FileSystem,
@@ -202,7 +203,7 @@ export class Requests {
       fileSystem.setAttributes(this.#names.inode(path), changes);
 
     yield this.#record('getattr', [new Uint32Array(attributesRecordLength)], (path) => [
-      attributesRecord(fileSystem.getAttributes(this.#names.inode(path))),
+      attributesRecord(this.#attributes(path)),
     ]);
     yield this.#record('statfs', [new Uint32Array(usageRecordLength)], () => [
       usageRecord(fileSystem.usage(), limits.fileNameBytesMax),
@@ -341,6 +342,13 @@ export class Requests {
     yield this.#effect('removexattr', (path, name) =>
       fileSystem.removeExtendedAttribute(names.inode(path), name),
     );
+  }
+
+  /** libfuse takes one from the links of a hidden file, for the hidden name that it believes in. */
+  #attributes(path: string): Attributes {
+    const attributes = this.#fileSystem.getAttributes(this.#names.inode(path));
+    if (!this.#names.isHidden(path)) return attributes;
+    return { ...attributes, linkCount: attributes.linkCount + 1 };
   }
 
   #readDirectory(directory: InodeNumber): Payload<'readdir'> {

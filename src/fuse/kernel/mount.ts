@@ -27,6 +27,7 @@ export const kernelCapabilities: EngineCapabilities = {
   separateTimes: true,
   timeResolutionNs: 1n,
   callerIdentity: true,
+  inodeIdentity: true,
 };
 
 /**

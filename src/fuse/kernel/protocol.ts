@@ -55,6 +55,7 @@ export const opcode = {
   LSEEK: 46,
   COPY_FILE_RANGE: 47,
   SYNCFS: 50,
+  COPY_FILE_RANGE_64: 53,
 } as const;
 
 export type OperationName = keyof typeof opcode;
@@ -217,7 +218,7 @@ export const fuse_fallocate_in = layout({ fh: 8, offset: 8, length: 8, mode: 4, 
 export const fuse_lseek_in = layout({ fh: 8, offset: 8, whence: 4, padding: 4 });
 export const fuse_lseek_out = layout({ offset: 8 });
 
-/** Answered with `fuse_write_out`. */
+/** `COPY_FILE_RANGE` is answered with `fuse_write_out`, `COPY_FILE_RANGE_64` with `fuse_copy_file_range_out`. */
 export const fuse_copy_file_range_in = layout({
   fh_in: 8,
   off_in: 8,
@@ -227,6 +228,7 @@ export const fuse_copy_file_range_in = layout({
   len: 8,
   flags: 8,
 });
+export const fuse_copy_file_range_out = layout({ bytes_copied: 8 });
 
 /** As it is without `FUSE_SETXATTR_EXT` (`FUSE_COMPAT_SETXATTR_IN_SIZE`). */
 export const fuse_setxattr_in = layout({ size: 4, flags: 4 });

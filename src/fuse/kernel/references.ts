@@ -1,11 +1,16 @@
-import { rootInode, type InodeNumber } from '../../fs/index.js';
+import { rootInode, type FileSystem, type InodeNumber } from '../../fs/index.js';
 
 /**
- * How often the kernel was told of each inode and has not forgotten it. The file system needs no such count, because
- * its inode numbers stay valid; it tells how much the kernel holds, and whom a notification could concern.
+ * How often the kernel was told of each inode and has not forgotten it. As long as it knows one, programs may use it
+ * that have no name and no handle of it: it is somebody's working directory, or open as a fifo.
  */
 export class References {
+  readonly #fileSystem: Pick<FileSystem, 'hold' | 'forget'>;
   readonly #counts = new Map<InodeNumber, number>();
+
+  constructor(fileSystem: Pick<FileSystem, 'hold' | 'forget'>) {
+    this.#fileSystem = fileSystem;
+  }
 
   /** Inodes that the kernel knows, beside the root. */
   get size(): number {
@@ -13,13 +18,22 @@ export class References {
   }
 
   add(inode: InodeNumber): void {
-    if (inode !== rootInode) this.#counts.set(inode, (this.#counts.get(inode) ?? 0) + 1);
+    if (inode === rootInode) return;
+    const count = this.#counts.get(inode) ?? 0;
+    if (count === 0) this.#fileSystem.hold(inode);
+    this.#counts.set(inode, count + 1);
   }
 
   /** Forgetting more than there is forgets the inode. */
   forget(inode: InodeNumber, count: number): void {
     const left = (this.#counts.get(inode) ?? 0) - count;
     if (left > 0) this.#counts.set(inode, left);
-    else this.#counts.delete(inode);
+    else if (this.#counts.delete(inode)) this.#fileSystem.forget(inode);
+  }
+
+  /** The kernel has gone. */
+  forgetAll(): void {
+    for (const inode of this.#counts.keys()) this.#fileSystem.forget(inode);
+    this.#counts.clear();
   }
 }

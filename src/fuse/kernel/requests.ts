@@ -54,7 +54,7 @@ export class Requests {
 
   readonly #send: Send;
   readonly #handlers: readonly (Handler | undefined)[];
-  readonly #references = new References();
+  readonly #references: References;
   readonly #files: Files;
   readonly #reads: Reads;
   readonly #resent: Resent;
@@ -72,6 +72,7 @@ export class Requests {
   constructor(fileSystem: FileSystem, send: Send, life = 0) {
     this.#send = send;
     this.agreed = new Promise((resolve) => (this.#onAgreed = resolve));
+    this.#references = new References(fileSystem);
     this.#files = new Files(fileSystem, this.#references);
     this.#reads = new Reads(fileSystem);
     this.#resent = new Resent(fileSystem, this.#references, this.#files);
@@ -139,6 +140,7 @@ export class Requests {
     for (const exchange of this.#waiting) exchange.abort?.abort();
     if (this.#waiting.size > 0) await new Promise<void>((resolve) => (this.#onDrained = resolve));
     await this.#files.releaseAll();
+    this.#references.forgetAll();
   }
 
   /** Why a request cannot be handled at all: an error number, or 0. */

@@ -21,13 +21,12 @@ export function attributeHandlers(fileSystem: FileSystem): Handlers {
     STATFS: (exchange) => {
       const usage = fileSystem.usage();
       const { at, bytes } = fuse_statfs_out;
-      const availableBlocks = Math.floor(usage.availableBytes / blockBytes);
       exchange.putZeros(0, bytes);
       exchange.putUint64(at.blocks, Math.floor(usage.totalBytes / blockBytes));
-      exchange.putUint64(at.bfree, availableBlocks);
-      exchange.putUint64(at.bavail, availableBlocks);
-      exchange.putUint64(at.files, limits.manifestInodesMax);
-      exchange.putUint64(at.ffree, Math.max(limits.manifestInodesMax - usage.inodes, 0));
+      exchange.putUint64(at.bfree, Math.floor(usage.freeBytes / blockBytes));
+      exchange.putUint64(at.bavail, Math.floor(usage.availableBytes / blockBytes));
+      exchange.putUint64(at.files, usage.inodes + usage.freeInodes);
+      exchange.putUint64(at.ffree, usage.freeInodes);
       exchange.putUint32(at.bsize, blockBytes);
       exchange.putUint32(at.namelen, limits.fileNameBytesMax);
       exchange.putUint32(at.frsize, blockBytes);

@@ -21,7 +21,7 @@ export function extendedAttributeHandlers(fileSystem: FileSystem): Handlers {
     },
     LISTXATTR: (exchange) => {
       exchange.require(fuse_getxattr_in);
-      const names = fileSystem.listExtendedAttributes(exchange.nodeid);
+      const names = fileSystem.listExtendedAttributes(exchange.nodeid).filter(visibleTo(exchange));
       return putValue(exchange, Buffer.from(names.map((name) => `${name}\0`).join('')));
     },
     SETXATTR: (exchange) => {
@@ -50,6 +50,11 @@ export function extendedAttributeHandlers(fileSystem: FileSystem): Handlers {
 /** Access control lists mean something only where the kernel is told to heed them. */
 function checkName(name: string): void {
   if (name.startsWith('system.')) throw new FileSystemError('EOPNOTSUPP', `${name} is not supported.`);
+}
+
+/** Attributes of the trusted are there for them alone; the kernel checks all but lists. */
+function visibleTo({ uid }: Exchange): (name: string) => boolean {
+  return uid === 0 ? () => true : (name) => !name.startsWith('trusted.');
 }
 
 /** A buffer of no length only asks for the length. */

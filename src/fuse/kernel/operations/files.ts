@@ -11,6 +11,7 @@ import { putEntry } from '../attributes.js';
 import type { Exchange, Handlers } from '../exchange.js';
 import {
   fuse_copy_file_range_in,
+  fuse_copy_file_range_out,
   fuse_create_in,
   fuse_entry_out,
   fuse_fallocate_in,
@@ -43,6 +44,9 @@ const allocateModes: Readonly<Record<number, AllocateMode>> = {
   17: 'zeroRangeKeepSize',
 };
 
+/** What `fuse_write_out` can tell: whole pages, since less would leave the next copy unaligned. */
+const writtenBytesMax = 2 ** 32 - 4096;
+
 /** `whence` of lseek(2); the kernel does the others itself. */
 const seekWhences: Readonly<Record<number, 'data' | 'hole'>> = { 3: 'data', 4: 'hole' };
 
@@ -56,7 +60,8 @@ export class Files {
     FSYNC: (exchange) => this.#fsync(exchange),
     FALLOCATE: (exchange) => this.#allocate(exchange),
     LSEEK: (exchange) => this.#seek(exchange),
-    COPY_FILE_RANGE: (exchange) => this.#copyRange(exchange),
+    COPY_FILE_RANGE: (exchange) => this.#copyRange(exchange, writtenBytesMax, putWritten),
+    COPY_FILE_RANGE_64: (exchange) => this.#copyRange(exchange, Infinity, putCopied),
   };
 
   readonly #fileSystem: FileSystem;
@@ -175,7 +180,11 @@ export class Files {
     ) as number | Promise<number>;
   }
 
-  #copyRange(exchange: Exchange): number | Promise<number> {
+  #copyRange(
+    exchange: Exchange,
+    copiedBytesMax: number,
+    putAnswer: (exchange: Exchange, copiedBytes: number) => number,
+  ): number | Promise<number> {
     exchange.require(fuse_copy_file_range_in);
     const { at } = fuse_copy_file_range_in;
     if (exchange.uint64(at.flags) !== 0) throw new FileSystemError('EINVAL', 'copy_file_range has no flags.');
@@ -184,12 +193,12 @@ export class Files {
       handle: exchange.uint64(at.fh_out) as HandleId,
       offsetBytes: exchange.uint64(at.off_out),
     };
-    const lengthBytes = exchange.uint64(at.len);
+    const lengthBytes = Math.min(exchange.uint64(at.len), copiedBytesMax);
     const { signal } = (exchange.abort = new AbortController());
     const targetInode = exchange.uint64(at.nodeid_out) as InodeNumber;
     return whenDone(this.#changedBy(exchange, targetInode), () =>
       whenDone(this.#fileSystem.copyRange(source, target, lengthBytes, signal), (copiedBytes) =>
-        putWritten(exchange, copiedBytes),
+        putAnswer(exchange, copiedBytes),
       ),
     ) as number | Promise<number>;
   }
@@ -221,4 +230,9 @@ function putWritten(exchange: Exchange, writtenBytes: number): number {
   exchange.putUint32(fuse_write_out.at.size, writtenBytes);
   exchange.putUint32(fuse_write_out.at.padding, 0);
   return fuse_write_out.bytes;
+}
+
+function putCopied(exchange: Exchange, copiedBytes: number): number {
+  exchange.putUint64(fuse_copy_file_range_out.at.bytes_copied, copiedBytes);
+  return fuse_copy_file_range_out.bytes;
 }
