@@ -1,9 +1,9 @@
 /** What programs read through a mount is what was imported, byte for byte, on every host and after every change. */
-import { cp, mkdir, symlink, writeFile } from 'node:fs/promises';
+import { cp, mkdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import { Trial } from '../fixtures/trial.js';
-import { runPython } from './support/mount-contract.js';
+import { runProgram, runPython } from './support/mount-contract.js';
 
 /** Prints a digest of every file below a directory, with its size and kind. */
 const digestTree = `
@@ -96,6 +96,18 @@ t.test('every byte is the imported one, before and after changes, here and on an
   await other.isr(['mount', vmName], url);
   await python(compareRandomReads, image, join(original, 'image'), '1');
   t.equal(await python(digestTree, mountPath), await python(digestTree, original), 'whole files');
+  for (const program of [
+    'tar -C "$0" -cSf - . | tar -C "$1" -xf -',
+    'cp -a --sparse=auto "$0/." "$1"',
+    'cp -a --sparse=always "$0/." "$1"',
+  ]) {
+    const copy = join(trial.root, 'copy');
+    await mkdir(copy);
+    const { exitCode, stderr } = await runProgram('sh', ['-c', program, mountPath, copy]);
+    t.equal(exitCode, 0, stderr);
+    t.equal(await python(digestTree, copy), await python(digestTree, original), program);
+    await rm(copy, { recursive: true });
+  }
 
   const expected = join(trial.root, 'expected');
   await cp(original, expected, { recursive: true, verbatimSymlinks: true });
@@ -145,7 +157,27 @@ with open(sys.argv[1], 'wb') as file:
   );
   await host.isr(['import', vmName, original, '--at', mountPath], url);
   const other = await trial.addHost();
-  await other.isr(['mount', vmName], url);
+  await other.isr(['mount', vmName, '--engine', 'kernel'], url);
+  await python(
+    `
+import os, sys
+disk, copy = os.open(sys.argv[1], os.O_RDONLY), os.open(sys.argv[2], os.O_RDWR | os.O_CREAT)
+chunk, part, at = 131072, (1 << 40) // 64, 0
+for i in range(64):
+    start = os.lseek(disk, at, os.SEEK_DATA)
+    at = os.lseek(disk, start, os.SEEK_HOLE)
+    assert (start, at) == (i * part, i * part + 3 * chunk), (i, start, at)
+os.lseek(disk, 0, os.SEEK_SET)
+while os.copy_file_range(disk, copy, 1 << 41) > 0:
+    pass
+assert os.fstat(copy).st_size == 1 << 40
+assert os.pread(copy, 300000, 63 * part + 5000) == bytes([64]) * 300000
+assert 64 * 3 * chunk <= os.fstat(copy).st_blocks * 512 < 1 << 26
+os.unlink(sys.argv[2])
+`,
+    join(mountPath, 'disk'),
+    join(mountPath, 'copy'),
+  );
   await python(compareRandomReads, join(mountPath, 'disk'), join(original, 'disk'), '6');
   await python(
     `
