@@ -152,6 +152,32 @@ assert os.stat(sys.argv[1]).st_mode & 0o7777 == 0o777`,
   t.equal(result.exitCode, 0, result.stderr);
 });
 
+t.test('what has lost its name can be looked at by whoever has it open or stands in it', async (t) => {
+  const { engine, mountPath } = await mountModel(t);
+  const result = await runPython(
+    `import os, stat, sys
+os.chdir(sys.argv[1])
+def look(file, is_kind):
+    found = os.fstat(file)
+    assert is_kind(found.st_mode) and found.st_nlink == 0, found
+os.mkdir("directory"); directory = os.open("directory", os.O_RDONLY)
+os.rmdir("directory"); look(directory, stat.S_ISDIR)
+os.mkdir("empty"); empty = os.open("empty", os.O_RDONLY)
+os.mkdir("other"); os.rename("other", "empty"); look(empty, stat.S_ISDIR)
+os.mkfifo("fifo"); fifo = os.open("fifo", os.O_RDONLY | os.O_NONBLOCK)
+os.mkfifo("new"); os.rename("new", "fifo"); look(fifo, stat.S_ISFIFO)
+os.symlink("target", "link"); link = os.open("link", os.O_PATH | os.O_NOFOLLOW)
+os.unlink("link"); look(link, stat.S_ISLNK)
+open("file", "w").close(); file = os.open("file", os.O_PATH)
+os.unlink("file"); look(file, stat.S_ISREG)
+os.mkdir("here"); os.chdir("here"); os.rmdir("../here")
+assert os.stat(".").st_nlink == 0`,
+    mountPath,
+  );
+  t.equal(result.exitCode, 0, result.stderr);
+  t.equal(engine.status().errors, 0);
+});
+
 t.test('what is not supported is refused as by a file system without it', async (t) => {
   const { model, engine, mountPath } = await mountModel(t);
   addFile(model, 'file');
