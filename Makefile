@@ -1,7 +1,7 @@
 # isr: the two commands a newcomer needs are `make demo` and `make test`; each does its own set-up.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: all setup build test demo bench format clean
+.PHONY: all setup build test exercise demo bench format clean
 
 all: build
 
@@ -15,6 +15,13 @@ test: build ## Type check, lint, format, unit and native tests.
 	npx --no-install eslint .
 	npx --no-install prettier --check --log-level warn .
 	scripts/run-tests
+
+# A variable of this name becomes an option.
+exercise_options = WHAT ENGINE SEED OPS OPS_PER_EVENT FILE_BYTES LINK PROCESSES ROUNDS
+option = $(if $($(1)),--$(shell echo $(1) | tr A-Z_ a-z-) '$($(1))')
+
+exercise: build ## Random operations on a real mount, compared with a model; see CONTRIBUTING.md.
+	node build/native-test/exerciser/main.js $(foreach name,$(exercise_options),$(call option,$(name)))
 
 demo: build ## The main job on a real guest.
 	node build/bench/demo.js

@@ -1,0 +1,3 @@
+import { exerciseShortly } from './exerciser/short-form.js';
+
+exerciseShortly('fuse-native');
