@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import type { MountRequest } from '../daemon/index.js';
 import type { Configuration } from '../host/index.js';
+import { defaultEngine } from '../fuse/index.js';
 import { parseEngine, parseMountPath } from './arguments.js';
 
 /** Options of every command that mounts. */
@@ -17,7 +18,7 @@ export function addMountOptions(command: Command): Command {
     .option('--at <path>', 'mount here instead of at the path that the version says', parseMountPath)
     .option('--version <version>', 'a version number or the name of a branch (default: the newest version)')
     .option('--ephemeral', 'take no lease; changes are thrown away at unmount')
-    .option('--engine <name>', 'what carries kernel requests: fuse-native (default) or kernel')
+    .option('--engine <name>', 'what carries kernel requests: kernel (default on Linux) or fuse-native')
     .option('--allow-other', 'other users of this host may use the mount');
 }
 
@@ -31,7 +32,7 @@ export function mountRequest(
     mountPath: options.at,
     version: options.version,
     ephemeral: options.ephemeral === true,
-    engine: parseEngine(options.engine ?? configuration.engine ?? 'fuse-native'),
+    engine: parseEngine(options.engine ?? configuration.engine ?? defaultEngine),
     allowOther: options.allowOther === true,
   };
 }

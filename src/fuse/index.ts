@@ -13,6 +13,7 @@ export {
   type MountEntry,
 } from './mount-table.js';
 export { findMountUsers, type MountUser } from './mount-users.js';
+export { defaultEngine } from './types.js';
 export type {
   Engine,
   EngineCapabilities,

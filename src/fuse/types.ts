@@ -57,6 +57,9 @@ export interface Engine extends AsyncDisposable {
 
 export type EngineName = 'fuse-native' | 'kernel';
 
+/** The engine to use where nobody says which. */
+export const defaultEngine: EngineName = process.platform === 'linux' ? 'kernel' : 'fuse-native';
+
 export interface EngineStatus {
   readonly requests: number;
   readonly requestsWaiting: number;

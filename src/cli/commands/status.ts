@@ -193,6 +193,12 @@ function describeMounted(mount: DaemonStatus, guest: GuestRecord, here: HostIden
     ['Errors', describeErrors(mount)],
     ['Daemon', `process ${daemon.workerPid}, ${formatBytes(daemon.residentBytes)} resident`],
   ];
+  if (engine.dirtyLimitLifted === false) {
+    fields.push([
+      'Dirty pages',
+      'at most 1 % of memory, which slows a guest down that writes much; root may lift it',
+    ]);
+  }
   if (fetch.waitingForStore !== undefined) {
     const { since, reason } = fetch.waitingForStore;
     fields.push(['Waiting', `for the store since ${formatDate(new Date(since))}: ${reason}`]);
