@@ -173,6 +173,13 @@ export const limits = {
   /** Where the numbering of inodes begins anew: half of what `fuse-native` can tell apart. */
   inodeNumbersRestart: 2 ** 31,
 
+  /**
+   * What is fetched ahead of a program that reads a file from start to end: at first, and after that twice as much each time up
+   * to the most: a round trip of 50 ms at 1 Gb/s is 6 MiB.
+   */
+  streamAheadBytesMin: 1024 * 1024,
+  streamAheadBytesMax: 8 * 1024 * 1024,
+
   /** Files that are open through one mount at once. */
   openHandles: 65_536,
 

@@ -68,11 +68,13 @@ export class FileAccess {
       if (this.#localReads !== undefined) {
         content.share(this.#localReads, open.file.number, offsetBytes, lengthBytes);
       }
+      this.#fetchAhead(open);
       return lengthBytes;
     }
     const mayRefuse = intent === 'ahead' && !open.continuesStream(offsetBytes);
     if (mayRefuse && !content.isLocal(offsetBytes, lengthBytes, limits.openBytesAhead)) return notLocal;
     open.served(offsetBytes, lengthBytes);
+    this.#fetchAhead(open);
     return this.#readLater(open.file, offsetBytes, wanted, signal);
   }
 
@@ -127,6 +129,12 @@ export class FileAccess {
     const open = this.handles.get(handle);
     if (!open.isWritable) throw new FileSystemError('EBADF', 'The file is open for reading only.');
     return open;
+  }
+
+  #fetchAhead(open: OpenFile): void {
+    const { content } = open.file;
+    if (!content.baseHasData) return;
+    open.fetchAhead((startBytes, lengthBytes) => content.fetchBase(startBytes, lengthBytes));
   }
 
   async #readLater(

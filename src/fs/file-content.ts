@@ -118,6 +118,12 @@ export class FileContent {
     await Promise.all(missing.map(({ at, piece }) => base.read(at, piece, options)));
   }
 
+  /** Makes what the base may show of a range local, before anybody wants it. */
+  async fetchBase(offsetBytes: number, lengthBytes: number): Promise<void> {
+    const visible = this.#visibleBytes(offsetBytes, lengthBytes);
+    if (visible > 0) await this.base().warm(offsetBytes, visible, { fetchClass: 'replay' });
+  }
+
   /** Whether reading the range needs no store, nor the opening of more sealed bytes in one run of the base's pages. */
   isLocal(offsetBytes: number, lengthBytes: number, openBytesMax: number): boolean {
     let local = true;

@@ -23,6 +23,10 @@ export class OpenFile {
   /** Where the last request that was served ended. */
   #expectedBytes = 0;
   #inSequence = 0;
+  /** Up to here the stream's data was asked for, and how much is asked for next. */
+  #aheadEndBytes = 0;
+  #aheadBytes: number = limits.streamAheadBytesMin;
+  #isFetchingAhead = false;
 
   constructor(file: FileInode, flags: number) {
     this.file = file;
@@ -44,6 +48,30 @@ export class OpenFile {
       this.#inSequence = 1;
       this.#expectedBytes = endBytes;
     }
+  }
+
+  /**
+   * Fetches ahead of a stream, by `fetch`, one range at a time: more each time, as long as the stream goes on. The next is asked
+   * for when half of the last has been read.
+   */
+  fetchAhead(fetch: (startBytes: number, lengthBytes: number) => Promise<unknown>): void {
+    if (!this.isStream || this.#isFetchingAhead) return;
+    const isBehind = this.#aheadEndBytes < this.#expectedBytes;
+    const isFarAhead = this.#aheadEndBytes > this.#expectedBytes + 2 * limits.streamAheadBytesMax;
+    if (isBehind || isFarAhead) {
+      this.#aheadEndBytes = this.#expectedBytes;
+      this.#aheadBytes = limits.streamAheadBytesMin;
+    } else if (this.#aheadEndBytes - this.#expectedBytes > this.#aheadBytes / 2) return;
+    const startBytes = this.#aheadEndBytes;
+    const lengthBytes = this.#aheadBytes;
+    this.#aheadEndBytes += lengthBytes;
+    this.#aheadBytes = Math.min(2 * lengthBytes, limits.streamAheadBytesMax);
+    this.#isFetchingAhead = true;
+    const done = (): void => {
+      this.#isFetchingAhead = false;
+    };
+    // What goes wrong shows again when the data is really wanted.
+    void fetch(startBytes, lengthBytes).then(done, done);
   }
 
   /** Whether a read at this place goes on with a sequential stream. */

@@ -93,6 +93,48 @@ t.test('a sequential stream is served in full, bursts around random faults are n
   t.equal(fileSystem.read(stream, 50 * chunk, into, 'ahead'), notLocal, 'elsewhere it is none');
 });
 
+t.test('a stream is fetched ahead, further each time, one range at a time', async (t) => {
+  const mebibyte = 1024 * 1024;
+  const sizeBytes = 64 * mebibyte;
+  const { fileSystem, version } = await openTree(t, (version) => ({
+    ram: { file: version.addFile(randomBytes(100), sizeBytes) },
+  }));
+  let finish = (): void => undefined;
+  version.duringWarm = () => new Promise((resolve) => (finish = resolve));
+  const into = Buffer.alloc(mebibyte / 4);
+  const handle = await openPath(fileSystem, 'ram');
+  const readTo = async (fromBytes: number, toBytes: number): Promise<void> => {
+    for (let at = fromBytes; at < toBytes; at += into.length)
+      await fileSystem.read(handle, at, into, 'demand');
+  };
+  const ranges = () => version.warmed.map(({ offsetBytes, lengthBytes }) => [offsetBytes, lengthBytes]);
+
+  await readTo(0, 2 * into.length);
+  t.same(ranges(), [], 'two reads are no stream');
+  await readTo(2 * into.length, 8 * into.length);
+  t.same(ranges(), [[3 * into.length, mebibyte]], 'one range at a time');
+  t.equal(version.warmed[0]?.options.fetchClass, 'replay', 'behind all demand');
+  finish();
+  await new Promise(setImmediate);
+  await readTo(8 * into.length, 9 * into.length);
+  t.same(ranges().at(-1), [9 * into.length, mebibyte], 'from where the reader is if it has overtaken');
+  for (let at = 9 * into.length; at < sizeBytes; at += into.length) {
+    finish();
+    await new Promise(setImmediate);
+    await readTo(at, at + into.length);
+  }
+  const lengths = version.warmed.slice(2).map(({ lengthBytes }) => lengthBytes);
+  t.equal(Math.max(...lengths), 8 * mebibyte);
+  const ends = version.warmed.map(({ offsetBytes, lengthBytes }) => offsetBytes + lengthBytes);
+  t.ok(
+    ends.every((end) => end <= sizeBytes),
+    'never past the end',
+  );
+  for (const [index, { offsetBytes }] of version.warmed.entries()) {
+    if (index > 1) t.equal(offsetBytes, ends[index - 1], 'nothing twice, nothing left out');
+  }
+});
+
 t.test('a failed fetch is an error and never data', async (t) => {
   const content = randomBytes(3 * pageBytes);
   const { fileSystem, version, errors } = await openTree(t, (version) => ({

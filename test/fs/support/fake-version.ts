@@ -17,6 +17,9 @@ export class FakeVersion {
   isLocal: (offsetBytes: number, lengthBytes: number) => boolean = () => true;
   /** Called for every read that waits; may delay it or fail. */
   beforeRead: (read: FakeRead) => Promise<void> = () => Promise.resolve();
+  /** Called for every range that is fetched ahead. */
+  duringWarm: () => Promise<void> = () => Promise.resolve();
+  readonly warmed: FakeRead[] = [];
   /** Reads that waited. */
   readonly reads: FakeRead[] = [];
   readonly #contents = new Map<string, { readonly sizeBytes: number; readonly bytes: Uint8Array }>();
@@ -79,7 +82,10 @@ export class FakeVersion {
         fill(offsetBytes, into);
       },
       residency: () => Promise.resolve({ chunks: 0, localChunks: 0 }),
-      warm: () => Promise.reject(new Error('a file system does not warm')),
+      warm: (offsetBytes, lengthBytes, options) => {
+        this.warmed.push({ offsetBytes, lengthBytes, options });
+        return this.duringWarm().then(() => ({ chunks: 0, fetchedChunks: 0, fetchedBytes: 0 }));
+      },
     };
   };
 }
