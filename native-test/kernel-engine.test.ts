@@ -117,6 +117,51 @@ print(byte)`,
   });
 });
 
+t.test('read-ahead that was refused is made up for once its chunk is there', async (t) => {
+  const { model, engine, mountPath } = await mountModel(t);
+  const chunks = 16;
+  addFile(model, 'ram', chunks * chunkBytes);
+  const isThere = new Set<number>();
+  let reads = 0;
+  model.hooks.beforeRead = ({ offsetBytes, lengthBytes, intent }) => {
+    const first = Math.floor(offsetBytes / chunkBytes);
+    const last = Math.floor((offsetBytes + lengthBytes - 1) / chunkBytes);
+    if (intent === 'demand') isThere.add(first);
+    reads += 1;
+    for (let chunk = first; chunk <= last; chunk += 1) if (!isThere.has(chunk)) return notLocal;
+    return undefined;
+  };
+  // Each chunk: one page, dirty; a while later all others, half of them dirtied; then everything is looked at.
+  const result = await runPython(
+    `import mmap, os, sys, time
+file = os.open(sys.argv[1], os.O_RDWR)
+ram = mmap.mmap(file, 0)
+page, chunk = 4096, 131072
+starts = range(0, len(ram), chunk)
+for start in starts:
+    assert ram[start + 5 * page] == 7
+    ram[start + 5 * page] = 9
+time.sleep(0.3)
+for start in starts:
+    for number in range(32):
+        at = start + number * page
+        assert ram[at] == (9 if number == 5 else 7), (start, number, ram[at])
+        if number % 2 == 1:
+            ram[at + 1] = number
+ram.flush()
+os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+for start in starts:
+    for number in range(32):
+        at = start + number * page
+        assert ram[at] == (9 if number == 5 else 7), (start, number, ram[at])
+        assert ram[at + 1] == (number if number % 2 == 1 else 7), (start, number, ram[at + 1])`,
+    join(mountPath, 'ram'),
+  );
+  t.equal(result.exitCode, 0, result.stderr);
+  t.ok(engine.status().refusedAhead > 0, 'read-ahead was refused');
+  t.ok(reads < chunks * 16, `${reads} reads for ${chunks * 32} pages, twice`);
+});
+
 t.test('one that waits holds up nobody else', async (t) => {
   const { model, engine, mountPath } = await mountModel(t);
   addFile(model, 'slow');

@@ -5,6 +5,7 @@ import type { FileSystem } from '../../fs/index.js';
 import type { EngineStatus } from '../types.js';
 import { readDescriptor, setNonBlocking, waitForData, writeDescriptor } from '../../system/index.js';
 import { resendMessage } from './exchange.js';
+import { Notifications } from './notifications.js';
 import { Requests, type Outcome, type Send } from './requests.js';
 import { ServingThreads } from './serving-threads.js';
 import {
@@ -29,6 +30,7 @@ export class Connection {
   readonly requests: Requests;
   readonly #fd: number;
   readonly #threads: ServingThreads;
+  readonly #notifications: Notifications;
   readonly #listener: ConnectionListener;
   #scheduled = false;
   #connected = true;
@@ -52,7 +54,13 @@ export class Connection {
     this.#listener = listener;
     setNonBlocking(fd);
     const send: Send = (answer, lengthBytes) => this.#send(answer, lengthBytes);
-    this.requests = new Requests(fileSystem, send, options.life ?? 0);
+    this.#notifications = new Notifications(fd, (error) =>
+      this.#disconnect(`lost the thread that notifies it: ${error.message}`),
+    );
+    this.requests = new Requests(fileSystem, send, {
+      life: options.life ?? 0,
+      forgetPages: (range) => this.#notifications.invalidate(range),
+    });
     this.requests.onLateAnswer = () => this.#serveSoon();
     this.#threads = new ServingThreads(
       fd,
@@ -88,6 +96,7 @@ export class Connection {
   async #close(): Promise<void> {
     await this.requests.stop();
     this.#connected = false;
+    await this.#notifications.stop();
     await this.#threads.stop();
     closeSync(this.#fd);
   }

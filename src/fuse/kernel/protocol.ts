@@ -84,6 +84,8 @@ export const initFlag2 = {
 
 /** `enum fuse_notify_code`: what a message without a request says, in the place of an error number. */
 export const notifyCode = {
+  /** Pages of an inode are to be forgotten. */
+  INVAL_INODE: 2,
   /** Linux 6.9: requests that were read and not answered are to be sent again. */
   RESEND: 7,
 } as const;
@@ -252,6 +254,8 @@ export const fuse_statfs_out = layout({
 export const fuse_dirent = layout({ ino: 8, off: 8, namelen: 4, type: 4 });
 export const fuse_direntplus = layout({ entry_out: fuse_entry_out, dirent: fuse_dirent });
 export const direntAlignment = 8;
+
+export const fuse_notify_inval_inode_out = layout({ ino: 8, off: 8, len: 8 });
 
 export const fuse_interrupt_in = layout({ unique: 8 });
 

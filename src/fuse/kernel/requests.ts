@@ -23,6 +23,7 @@ import { nameHandlers } from './operations/names.js';
 import { Reads } from './operations/reads.js';
 import { Resent } from './operations/resent.js';
 import { fuse_init_out, fuse_interrupt_in, opcode, type OperationName } from './protocol.js';
+import type { CachedRange } from './notifications.js';
 import { References } from './references.js';
 import { answerBytesMax, requestBytesMax } from './sizes.js';
 
@@ -39,6 +40,13 @@ export type Send = (answer: Uint8Array, lengthBytes: number) => number;
 
 /** How a request was dealt with: the requester may go on (`read`: with data that was local), waits, or wanted no answer. */
 export type Outcome = 'answered' | 'read' | 'waits' | 'silent';
+
+export interface RequestsOptions {
+  /** How many processes served the mount before. */
+  readonly life?: number;
+  /** Has the kernel forget pages of its cache, later and on another thread. */
+  readonly forgetPages?: (range: CachedRange) => void;
+}
 
 /**
  * The one place that answers requests: each exactly once, failures as an errno. Knows no device and no event loop
@@ -68,13 +76,13 @@ export class Requests {
   #errors = 0;
   #heldBytes = 0;
 
-  /** `life` counts the processes that served the mount before. */
-  constructor(fileSystem: FileSystem, send: Send, life = 0) {
+  constructor(fileSystem: FileSystem, send: Send, options: RequestsOptions = {}) {
+    const { life = 0, forgetPages = () => undefined } = options;
     this.#send = send;
     this.agreed = new Promise((resolve) => (this.#onAgreed = resolve));
     this.#references = new References(fileSystem);
     this.#files = new Files(fileSystem, this.#references);
-    this.#reads = new Reads(fileSystem);
+    this.#reads = new Reads(fileSystem, forgetPages);
     this.#resent = new Resent(fileSystem, this.#references, this.#files);
     this.#handlers = tableOf({
       ...nameHandlers(fileSystem, this.#references),

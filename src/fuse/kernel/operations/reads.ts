@@ -2,7 +2,9 @@ import { constants } from 'node:fs';
 import { limits } from '../../../base/index.js';
 import { FileSystemError, notLocal, type FileSystem, type HandleId } from '../../../fs/index.js';
 import type { Exchange, Handlers } from '../exchange.js';
+import type { CachedRange } from '../notifications.js';
 import { fuse_read_in } from '../protocol.js';
+import { RefusedAhead } from '../refused-ahead.js';
 import { transferBytesMax } from '../sizes.js';
 
 const pageBytes = 4096;
@@ -11,17 +13,23 @@ const pageBytes = 4096;
 export class Reads {
   readonly handlers: Handlers = { READ: (exchange) => this.#read(exchange) };
 
-  /** Read-ahead that was refused because its data is not local. */
-  refusedAhead = 0;
-
   readonly #fileSystem: FileSystem;
+  readonly #forgetPages: (range: CachedRange) => void;
+  readonly #refusedAhead = new RefusedAhead();
   #waiting = 0;
   readonly #inLine = new Set<() => void>();
   /** Its signal goes with every read; a read that waits keeps it, and there is another. */
   #spare = new AbortController();
 
-  constructor(fileSystem: FileSystem) {
+  /** `forgetPages`: has the kernel forget pages of its cache. */
+  constructor(fileSystem: FileSystem, forgetPages: (range: CachedRange) => void) {
     this.#fileSystem = fileSystem;
+    this.#forgetPages = forgetPages;
+  }
+
+  /** Read-ahead that was refused because its data is not local. */
+  get refusedAhead(): number {
+    return this.#refusedAhead.refusals;
   }
 
   #read(exchange: Exchange): number | Promise<number> {
@@ -49,7 +57,7 @@ export class Reads {
     const into = exchange.payload(sizeBytes);
     const controller = exchange.abort ?? this.#spare;
     const read = this.#fileSystem.read(handle, offsetBytes, into, intent, controller.signal);
-    if (!(read instanceof Promise)) return read === notLocal ? this.#refuse() : read;
+    if (!(read instanceof Promise)) return this.#settle(exchange, offsetBytes, sizeBytes, read);
     this.#keep(exchange);
     this.#waiting += 1;
     return read
@@ -58,7 +66,7 @@ export class Reads {
         const [next] = this.#inLine;
         next?.();
       })
-      .then((answer) => (answer === notLocal ? this.#refuse() : answer));
+      .then((answer) => this.#settle(exchange, offsetBytes, sizeBytes, answer));
   }
 
   /** As many wait as may: what is local is still answered, demand for the rest stands in line. */
@@ -73,10 +81,11 @@ export class Reads {
     const read = this.#fileSystem.read(handle, offsetBytes, into, 'ahead', this.#spare.signal);
     if (read instanceof Promise) {
       this.#keep(exchange);
-      return read.then((answer) => (answer === notLocal ? this.#refuse() : answer));
+      return read.then((answer) => this.#settle(exchange, offsetBytes, sizeBytes, answer));
     }
-    if (read !== notLocal) return read;
-    if (intent === 'ahead') return this.#refuse();
+    if (read !== notLocal || intent === 'ahead') {
+      return this.#settle(exchange, offsetBytes, sizeBytes, read);
+    }
     exchange.reset();
     const { signal } = this.#keep(exchange);
     return this.#turn(signal).then(() => this.#readNow(exchange, handle, offsetBytes, sizeBytes, intent));
@@ -108,9 +117,21 @@ export class Reads {
     return exchange.abort;
   }
 
-  #refuse(): never {
-    this.refusedAhead += 1;
-    throw aheadRefused;
+  /** The bytes that were read; or, of read-ahead that is not local, the refusal. */
+  #settle(
+    exchange: Exchange,
+    offsetBytes: number,
+    sizeBytes: number,
+    read: number | typeof notLocal,
+  ): number {
+    if (read === notLocal) {
+      this.#refusedAhead.refused(exchange.nodeid, offsetBytes, sizeBytes);
+      throw aheadRefused;
+    }
+    if (sizeBytes <= pageBytes) {
+      this.#refusedAhead.arrived(exchange.nodeid, offsetBytes, sizeBytes, this.#forgetPages);
+    }
+    return read;
   }
 }
 
