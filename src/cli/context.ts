@@ -21,7 +21,7 @@ export interface VmLog {
 /** What a command works with: opened when first asked for, closed with the context. */
 export class CommandContext implements AsyncDisposable {
   readonly output: Output;
-  /** Fires on Ctrl-C and SIGTERM. */
+  /** Fires on Ctrl-C, SIGTERM and SIGHUP. */
   readonly signal: AbortSignal;
   readonly #options: GlobalOptions;
   readonly #resources = new ResourceStack();

@@ -21,7 +21,7 @@ export const exitCodes = {
   key: 8,
   /** The hypervisor did not do what was asked, or the guest died; the message says what state it is in. */
   hypervisor: 9,
-  /** Cancelled by Ctrl-C or SIGTERM. */
+  /** Cancelled by Ctrl-C, SIGTERM or SIGHUP. */
   cancelled: 130,
 } as const;
 
@@ -62,6 +62,7 @@ const exitCodeOfError: Readonly<Record<string, ExitCode>> = {
   GUEST_RUNNING: exitCodes.conflict,
   GUEST_ALREADY_RUNNING: exitCodes.conflict,
   SUSPEND_UNFINISHED: exitCodes.conflict,
+  RESUME_UNFINISHED: exitCodes.conflict,
   UNPUBLISHED_CHANGES: exitCodes.conflict,
   FILE_EXISTS: exitCodes.conflict,
   TARGET_NOT_EMPTY: exitCodes.conflict,

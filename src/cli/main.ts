@@ -12,22 +12,28 @@ if (parameters[0] === '--version' || parameters[0] === '-V') {
   process.exitCode = await runCommandLine(parameters, cancelOnSignal());
 }
 
-/** The first Ctrl-C (or SIGTERM) cancels the command, which then cleans up; the second ends the process. */
+/**
+ * The first Ctrl-C (or SIGTERM, or the end of the terminal) cancels the command, which then cleans up; the second ends
+ * the process.
+ */
 function cancelOnSignal(): AbortSignal {
   const controller = new AbortController();
   const cancel = (): void => {
     if (controller.signal.aborted) process.exit(130);
     controller.abort();
   };
-  process.on('SIGINT', cancel).on('SIGTERM', cancel);
+  process.on('SIGINT', cancel).on('SIGTERM', cancel).on('SIGHUP', cancel);
   return controller.signal;
 }
 
-/** `isr ls | head -1` is not an error. */
+/** `isr ls | head -1` is not an error, and a terminal that is gone is no reason to break off. */
 function exitQuietlyOnBrokenPipe(): void {
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code === 'EPIPE') process.exit(0);
-    throw error;
+    if (error.code !== 'EIO') throw error;
+  });
+  process.stderr.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EIO' && error.code !== 'EPIPE') throw error;
   });
 }
 

@@ -15,6 +15,7 @@ export { findDaemon, clearDeadDaemon, type DaemonRecord } from './record.js';
 export { serveMount } from './serve.js';
 export { openRepository, VmSession, type SessionRequest } from './session.js';
 export { dropLocalChanges } from './local-state.js';
+export { packRecordPath } from './pack-record.js';
 export { lockVm } from './vm-lock.js';
 export type {
   DaemonClient,

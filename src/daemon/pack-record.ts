@@ -7,6 +7,11 @@ import type { PackId } from '../repo/index.js';
 
 const debug = createDebug('isr:daemon:packs');
 
+/** Is there while a publish is unfinished. */
+export function packRecordPath(paths: VmPaths): string {
+  return join(paths.directory, 'publish-packs');
+}
+
 /**
  * Which packs the unfinished publishes of a VM have uploaded, a line each, so that the next one need not upload them
  * again. It speaks of nothing that the store does not confirm, and nothing is lost with it: its own failures are noted
@@ -17,7 +22,7 @@ export class PackRecord {
   #packs = 0;
 
   constructor(paths: VmPaths) {
-    this.#path = join(paths.directory, 'publish-packs');
+    this.#path = packRecordPath(paths);
   }
 
   /** In the order in which they were begun. */

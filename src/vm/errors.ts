@@ -52,6 +52,17 @@ export class GuestNotRunning extends IsrError {
   }
 }
 
+/** An earlier resume loaded the guest, or began to, and did not let it run. */
+export class ResumeUnfinished extends IsrError {
+  override readonly code = 'RESUME_UNFINISHED';
+  constructor(vmName: string) {
+    super(`${vmName} was being resumed when that was interrupted; it has not run yet.`, {
+      facts: { vm: vmName },
+      remedy: `Go on with: isr resume ${vmName}`,
+    });
+  }
+}
+
 /** An earlier suspend saved the guest but did not come to its end. */
 export class SuspendUnfinished extends IsrError {
   override readonly code = 'SUSPEND_UNFINISHED';

@@ -1,51 +1,82 @@
-import { open, readFile, rename, rm } from 'node:fs/promises';
+import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
 import { systemErrorCode } from '../base/index.js';
-import type { VmPaths } from '../host/index.js';
+import { replaceFile, type VmPaths } from '../host/index.js';
 
 /**
- * What the overlay holds of the guest, kept on this host's disk beside it:
+ * What the overlay holds of the guest, kept on this host's disk beside it: the journal of starting, resuming and
+ * suspending. docs/operations.md says what each command does where it finds which.
  * - `fresh`: the guest has not run since the version (no record).
+ * - `resuming`: its saved state is being loaded; it has not run yet, and everything is as it was before.
  * - `ran`: it runs, or its hypervisor died: memory and disks have moved on from the saved device state, which must
  *   never be resumed again.
- * - `saved`: the hypervisor saved it completely; the state waits to be published.
+ * - `stopped`: its device state is saved, and it does not run any more; what it wrote to memory and disks is with the
+ *   kernel and the daemon, but not flushed yet.
+ * - `saved`: all of it is flushed; the state waits to be published.
  */
-export type GuestRecord = 'fresh' | 'ran' | 'saved';
+export type GuestRecord = 'fresh' | 'resuming' | 'ran' | 'stopped' | 'saved';
 
-const schema = v.object({ guest: v.picklist(['ran', 'saved']) });
+/** Who holds what is not flushed yet: while that process lives, nothing of it is lost. */
+const keeperSchema = v.object({
+  bootId: v.nullable(v.string()),
+  pid: v.number(),
+  startTime: v.optional(v.number()),
+});
 
-export async function readGuestRecord(paths: VmPaths): Promise<GuestRecord> {
+export type Keeper = v.InferOutput<typeof keeperSchema>;
+
+const steps = ['start', 'resume', 'suspend'] as const;
+
+const schema = v.object({
+  guest: v.picklist(['resuming', 'ran', 'stopped', 'saved']),
+  /** The command that was under way; none when it came to its end. */
+  step: v.optional(v.picklist(steps)),
+  /** The adapter's kind. */
+  hypervisor: v.optional(v.string()),
+  /** When that became so, for people. */
+  since: v.optional(v.string()),
+  keeper: v.optional(keeperSchema),
+});
+
+/** What a record says beside its state. */
+export interface GuestDetails {
+  readonly step?: (typeof steps)[number] | undefined;
+  readonly hypervisor?: string | undefined;
+  /** Of `stopped`. */
+  readonly keeper?: Keeper | undefined;
+}
+
+export interface GuestEntry extends GuestDetails {
+  readonly guest: GuestRecord;
+  readonly since?: string | undefined;
+}
+
+export async function readGuestEntry(paths: VmPaths): Promise<GuestEntry> {
   try {
-    return v.parse(schema, JSON.parse(await readFile(recordPath(paths), 'utf8'))).guest;
+    return v.parse(schema, JSON.parse(await readFile(recordPath(paths), 'utf8')));
   } catch (error) {
-    if (systemErrorCode(error) === 'ENOENT') return 'fresh';
+    if (systemErrorCode(error) === 'ENOENT') return { guest: 'fresh' };
     throw error;
   }
 }
 
-/** Returns when the record is flushed. */
-export async function writeGuestRecord(paths: VmPaths, guest: GuestRecord): Promise<void> {
-  if (guest === 'fresh') await rm(recordPath(paths), { force: true });
-  else await replaceRecord(recordPath(paths), JSON.stringify({ guest }));
-  const directory = await open(paths.directory, 'r');
-  try {
-    await directory.sync();
-  } finally {
-    await directory.close();
-  }
+export async function readGuestRecord(paths: VmPaths): Promise<GuestRecord> {
+  return (await readGuestEntry(paths)).guest;
 }
 
-async function replaceRecord(path: string, text: string): Promise<void> {
-  const temporary = `${path}.new`;
-  const file = await open(temporary, 'w', 0o600);
-  try {
-    await file.writeFile(text);
-    await file.sync();
-  } finally {
-    await file.close();
+/** Returns when the record is flushed. */
+export async function writeGuestRecord(
+  paths: VmPaths,
+  guest: GuestRecord,
+  details: GuestDetails = {},
+): Promise<void> {
+  if (guest === 'fresh') {
+    await rm(recordPath(paths), { force: true });
+    return;
   }
-  await rename(temporary, path);
+  const entry = { guest, since: new Date().toISOString(), ...details };
+  await replaceFile(recordPath(paths), `${JSON.stringify(entry)}\n`);
 }
 
 function recordPath(paths: VmPaths): string {

@@ -4,6 +4,7 @@ export {
   GuestNotRunning,
   GuestRunning,
   NoVmConfig,
+  ResumeUnfinished,
   SuspendNotPublished,
   SuspendUnfinished,
 } from './errors.js';
@@ -19,5 +20,6 @@ export {
   type SequenceOptions,
   type SuspendResult,
 } from './sequences.js';
+export { inspectVm, type LocalVm, type Situation, type SituationCode } from './situation.js';
 export type { VmTarget } from './target.js';
 export { parseVmConfig, type VmConfig } from './vm-config.js';

@@ -8,7 +8,7 @@ import {
   type PublishResult,
 } from '../daemon/index.js';
 import { readOverlaySummary } from '../fs/index.js';
-import { GuestCrashed, GuestRunning } from './errors.js';
+import { GuestCrashed, GuestRunning, SuspendUnfinished } from './errors.js';
 import { readGuestRecord, writeGuestRecord } from './guest-record.js';
 import { pathsOf, type VmTarget } from './target.js';
 
@@ -35,12 +35,14 @@ export async function publishVm(
   const paths = pathsOf(target);
   const daemon = await connectDaemon(paths, target.vmName);
   const guest = await readGuestRecord(paths);
-  if (guest === 'ran')
-    throw daemon === undefined ? new GuestCrashed(target.vmName) : new GuestRunning(target.vmName);
+  if (guest === 'ran' || guest === 'stopped') {
+    if (daemon === undefined) throw new GuestCrashed(target.vmName);
+    throw guest === 'ran' ? new GuestRunning(target.vmName) : new SuspendUnfinished(target.vmName);
+  }
   const result = await (daemon === undefined
     ? publishUnmounted(target, options)
     : daemon.publish({ releaseLease: false, ...options }));
-  if (guest === 'saved' && result.outcome !== 'branched') await writeGuestRecord(paths, 'fresh');
+  if (guest !== 'fresh' && result.outcome !== 'branched') await writeGuestRecord(paths, 'fresh');
   return result;
 }
 

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import createDebug from 'debug';
-import { systemErrorCode, type ProgressListener } from '../base/index.js';
+import { IsrError, systemErrorCode, type ProgressListener } from '../base/index.js';
 import {
   AlreadyMounted,
   connectDaemon,
@@ -15,16 +15,21 @@ import {
 import type { VmPaths } from '../host/index.js';
 import {
   GuestCrashed,
-  GuestNotRunning,
   GuestRunning,
   NoVmConfig,
+  ResumeUnfinished,
   SuspendNotPublished,
   SuspendUnfinished,
 } from './errors.js';
-import { readGuestRecord, writeGuestRecord } from './guest-record.js';
-import { openHypervisor, type Hypervisor, type HypervisorContext } from './hypervisor/index.js';
+import { readGuestEntry, writeGuestRecord, type GuestDetails, type GuestRecord } from './guest-record.js';
+import {
+  openHypervisor,
+  type GuestState,
+  type Hypervisor,
+  type HypervisorContext,
+} from './hypervisor/index.js';
 import { discardVm, publishVm, readLocalChanges } from './local-changes.js';
-import { syncDirectory } from './sync-directory.js';
+import { saveGuest } from './saving.js';
 import { pathsOf, type VmTarget } from './target.js';
 import { parseVmConfig } from './vm-config.js';
 
@@ -61,10 +66,11 @@ export function startVm(target: VmTarget, options: RunOptions): Promise<RunResul
 
 /**
  * Resumes a suspended VM, mounting it first if it is not: its state arrives as the guest touches it. Returns when the
- * guest runs. If that fails, the VM is as it was before. `GuestCrashed` when its memory has moved on from its saved state.
+ * guest runs. If that fails, the VM is as it was before. Goes on where an earlier attempt stopped, and lets a guest run
+ * that is paused. `GuestCrashed` when its memory has moved on from its saved state.
  */
 export async function resumeVm(target: VmTarget, options: RunOptions): Promise<RunResult> {
-  const guest = await readGuestRecord(pathsOf(target));
+  const { guest } = await readGuestEntry(pathsOf(target));
   if (guest === 'ran' && !options.ephemeral && (await isGuestAbsent(target)))
     throw new GuestCrashed(target.vmName);
   return run(target, options, 'resuming', (hypervisor, context) => hypervisor.resume(context));
@@ -76,45 +82,47 @@ export async function resumeVm(target: VmTarget, options: RunOptions): Promise<R
  */
 export async function suspendVm(target: VmTarget, options: SequenceOptions): Promise<SuspendResult> {
   const startedMs = performance.now();
+  const { vmName } = target;
   const paths = pathsOf(target);
-  const client = await connectDaemon(paths, target.vmName);
-  if (client?.ephemeral === true) throw new EphemeralMount(target.vmName);
-  const saved = (await readGuestRecord(paths)) === 'saved';
+  const client = await connectDaemon(paths, vmName);
+  if (client?.ephemeral === true) throw new EphemeralMount(vmName);
   if (client === undefined) {
-    if (!saved) throw new NotMounted(target.vmName);
+    await requireSaved(paths, vmName);
     options.onStep?.('publishing what changed');
-    return finished(await publishSaved(() => publishVm(target, options), target.vmName), 0, startedMs);
+    return finished(await publishSaved(() => publishVm(target, options), vmName), 0, startedMs);
   }
-  if (!saved) await saveGuest(target, client.mountPath, paths, options);
+  options.onStep?.('saving the guest');
+  const hypervisor = await readHypervisor(vmName, client.mountPath);
+  const context = hypervisorContext(vmName, client.mountPath, paths, options.signal);
+  await saveGuest({ paths, client, hypervisor, context });
   const saveSeconds = (performance.now() - startedMs) / 1000;
   options.onStep?.('publishing what changed');
-  const publish = await publishSaved(() => client.publish({ releaseLease: true, ...options }), target.vmName);
+  const publish = await publishSaved(() => client.publish({ releaseLease: true, ...options }), vmName);
   options.onStep?.('unmounting');
   await client.unmount();
   if (publish.outcome !== 'branched') await writeGuestRecord(paths, 'fresh');
   return finished(publish, saveSeconds, startedMs);
 }
 
-function finished(publish: PublishResult, saveSeconds: number, startedMs: number): SuspendResult {
-  return { publish, saveSeconds, seconds: (performance.now() - startedMs) / 1000 };
+/** Without a mount only a guest that is saved can be published. What was not flushed when its daemon died is lost. */
+async function requireSaved(paths: VmPaths, vmName: string): Promise<void> {
+  const { guest } = await readGuestEntry(paths);
+  switch (guest) {
+    case 'saved':
+      return;
+    case 'resuming':
+      throw new ResumeUnfinished(vmName);
+    case 'stopped':
+    case 'ran':
+      await writeGuestRecord(paths, 'ran');
+      throw new GuestCrashed(vmName);
+    case 'fresh':
+      throw new NotMounted(vmName);
+  }
 }
 
-async function saveGuest(
-  target: VmTarget,
-  mountPath: string,
-  paths: VmPaths,
-  options: SequenceOptions,
-): Promise<void> {
-  options.onStep?.('saving the guest');
-  const hypervisor = await readHypervisor(target.vmName, mountPath);
-  const context = hypervisorContext(target.vmName, mountPath, paths, options.signal);
-  if ((await hypervisor.inspect(context)).state === 'absent') {
-    const guest = await readGuestRecord(paths);
-    throw guest === 'ran' ? new GuestCrashed(target.vmName) : new GuestNotRunning(target.vmName);
-  }
-  await hypervisor.suspend(context);
-  await syncDirectory(mountPath);
-  await writeGuestRecord(paths, 'saved');
+function finished(publish: PublishResult, saveSeconds: number, startedMs: number): SuspendResult {
+  return { publish, saveSeconds, seconds: (performance.now() - startedMs) / 1000 };
 }
 
 async function publishSaved(publish: () => Promise<PublishResult>, vmName: string): Promise<PublishResult> {
@@ -125,32 +133,42 @@ async function publishSaved(publish: () => Promise<PublishResult>, vmName: strin
   }
 }
 
+type Step = 'booting' | 'resuming';
+
 async function run(
   target: VmTarget,
   options: RunOptions,
-  step: string,
+  step: Step,
   action: (hypervisor: Hypervisor, context: HypervisorContext) => Promise<void>,
 ): Promise<RunResult> {
   const startedMs = performance.now();
   const { vmName } = target;
   const paths = await target.home.makeVmPaths(target.repositoryId, vmName);
-  const before = await readGuestRecord(paths);
-  if (before === 'saved' && !options.ephemeral) throw new SuspendUnfinished(vmName);
+  const { guest: before } = await readGuestEntry(paths);
+  if ((before === 'saved' || before === 'stopped') && !options.ephemeral) throw new SuspendUnfinished(vmName);
   const hadChanges = (await readLocalChanges(target)).changedFiles > 0;
   const mounted = await ensureMounted(target, options, paths);
-  let wrote = false;
+  const record = new RunJournal(paths, before, step, options.ephemeral);
   try {
     const hypervisor = await readHypervisor(vmName, mounted.mountPath);
-    const context = hypervisorContext(vmName, mounted.mountPath, paths, options.signal);
-    if ((await hypervisor.inspect(context)).state !== 'absent') throw new GuestRunning(vmName);
+    record.hypervisor = hypervisor.kind;
+    const context: HypervisorContext = {
+      ...hypervisorContext(vmName, mounted.mountPath, paths, options.signal),
+      guestMayRun: () => record.mayRun(),
+    };
+    const isPaused = await clearTheWay(hypervisor, context, { before, step, isOrphan: mounted.byUs });
     options.onStep?.(step);
-    if (!options.ephemeral) await writeGuestRecord(paths, 'ran');
-    wrote = !options.ephemeral;
-    await action(hypervisor, context);
+    if (isPaused && hypervisor.unpause !== undefined) await hypervisor.unpause(context);
+    else {
+      if (step === 'resuming') await record.begin();
+      else if (before === 'ran' && !options.ephemeral) await hypervisor.forgetSavedState(context);
+      await action(hypervisor, context);
+    }
+    await record.done();
   } catch (error) {
     // Unless the adapter says that the guest ran, it never did: what was true before is true again.
     const ran = error instanceof GuestCrashed || error instanceof GuestRunning;
-    if (wrote && !ran) await writeGuestRecord(paths, before);
+    if (!ran) await record.undo();
     if (mounted.byUs) await undoMount(target, mounted.client, options.ephemeral || hadChanges);
     throw error;
   }
@@ -159,6 +177,84 @@ async function run(
     runDirectory: paths.run,
     seconds: (performance.now() - startedMs) / 1000,
   };
+}
+
+/** The records of one start or resume; an ephemeral one makes none. */
+class RunJournal {
+  hypervisor: string | undefined;
+  readonly #paths: VmPaths;
+  readonly #before: GuestRecord;
+  readonly #step: 'start' | 'resume';
+  readonly #ephemeral: boolean;
+  #wrote = false;
+
+  constructor(paths: VmPaths, before: GuestRecord, step: Step, ephemeral: boolean) {
+    this.#paths = paths;
+    // A resume that never let the guest run has changed nothing.
+    this.#before = before === 'resuming' ? 'fresh' : before;
+    this.#step = step === 'resuming' ? 'resume' : 'start';
+    this.#ephemeral = ephemeral;
+  }
+
+  begin(): Promise<void> {
+    return this.#write('resuming', { step: this.#step });
+  }
+
+  mayRun(): Promise<void> {
+    return this.#write('ran', { step: this.#step });
+  }
+
+  done(): Promise<void> {
+    return this.#write('ran');
+  }
+
+  async undo(): Promise<void> {
+    if (this.#wrote) await this.#write(this.#before);
+  }
+
+  async #write(guest: GuestRecord, details: GuestDetails = {}): Promise<void> {
+    if (this.#ephemeral) return;
+    this.#wrote = true;
+    await writeGuestRecord(this.#paths, guest, { ...details, hypervisor: this.hypervisor });
+  }
+}
+
+/**
+ * Ends a hypervisor that an interrupted resume left with a guest that has not run, or that outlived its mount. Answers
+ * whether there is a paused guest that only needs to be let run. `GuestRunning` for every other.
+ */
+async function clearTheWay(
+  hypervisor: Hypervisor,
+  context: HypervisorContext,
+  {
+    before,
+    step,
+    isOrphan,
+  }: { readonly before: GuestRecord; readonly step: Step; readonly isOrphan: boolean },
+): Promise<boolean> {
+  const { state } = await inspect(hypervisor, context, isOrphan);
+  if (state === 'absent') return false;
+  if (isOrphan || (before === 'resuming' && state !== 'running')) {
+    await hypervisor.kill(context);
+    return false;
+  }
+  const canGoOn = step === 'resuming' && state === 'paused' && before === 'ran';
+  if (canGoOn && hypervisor.unpause !== undefined) return true;
+  throw new GuestRunning(context.vmName);
+}
+
+/** A hypervisor whose mount is gone may not answer any more, but it is there. */
+async function inspect(
+  hypervisor: Hypervisor,
+  context: HypervisorContext,
+  isOrphan: boolean,
+): Promise<GuestState> {
+  try {
+    return await hypervisor.inspect(context);
+  } catch (error) {
+    if (isOrphan && error instanceof IsrError) return { state: 'paused', pid: undefined };
+    throw error;
+  }
 }
 
 /** After a failed start: unmounts, and drops what the attempt wrote unless there were changes before it. */

@@ -6,12 +6,14 @@ import { Cancelled } from '../../src/base/index.js';
 import { SaveFailed } from '../../src/vm/hypervisor/errors.js';
 import { runPaths } from '../../src/vm/hypervisor/paths.js';
 import { QemuProcess } from '../../src/vm/hypervisor/qemu-process.js';
-import { saveGuest } from '../../src/vm/hypervisor/qemu-save.js';
+import { saveGuest, type SaveRequest } from '../../src/vm/hypervisor/qemu-save.js';
 import { QmpClient } from '../../src/vm/hypervisor/qmp.js';
 import { FakeQemu, reply, type FakeRequest } from './fake-qemu.js';
 
 interface Behaviour {
   readonly running?: boolean;
+  /** While it is not running. */
+  readonly status?: string;
   /** Commands that QEMU answers with an error. */
   readonly refuses?: readonly string[];
   /** What QEMU does when told to migrate; by default it sends its state and completes. */
@@ -33,12 +35,16 @@ function sendState(socket: Socket, statePath: string): void {
 async function save(
   t: Test,
   behaviour: Behaviour,
-  options: { readonly signal?: AbortSignal; readonly statePath?: string } = {},
+  options: {
+    readonly signal?: AbortSignal;
+    readonly statePath?: string;
+    readonly hooks?: Partial<Pick<SaveRequest, 'onSaved' | 'beforeRunning'>>;
+  } = {},
 ): Promise<{ outcome: unknown; commands: string[]; directory: string; files: string[]; running: boolean }> {
   let running = behaviour.running ?? true;
   const commands: string[] = [];
   const results: Record<string, (socket: Socket, request: FakeRequest) => unknown> = {
-    'query-status': () => ({ running, status: running ? 'running' : 'paused' }),
+    'query-status': () => ({ running, status: running ? 'running' : (behaviour.status ?? 'paused') }),
     'query-migrate': () => ({ status: 'failed', 'error-desc': 'no such device' }),
     stop: () => ((running = false), {}),
     cont: () => ((running = true), {}),
@@ -68,6 +74,9 @@ async function save(
     paths: runPaths(qemu.directory),
     statePath,
     signal: options.signal ?? never,
+    onSaved: undefined,
+    beforeRunning: undefined,
+    ...options.hooks,
   }).catch((error: unknown) => error);
   return { outcome, commands, directory, files: await readdir(directory), running };
 }
@@ -151,4 +160,54 @@ t.test('cancelling lets the guest run on', async (t) => {
   t.equal(running, true);
   t.strictSame(files, ['state']);
   t.equal(await readFile(join(directory, 'state'), 'utf8'), 'older');
+});
+
+t.test('what is done with a saved guest is part of saving it', async (t) => {
+  const events: string[] = [];
+  const { outcome, directory, files, running } = await save(
+    t,
+    {},
+    {
+      hooks: {
+        onSaved: async () => {
+          events.push('saved');
+          throw new Error('the disk is full');
+        },
+        beforeRunning: async () => void events.push('runs again'),
+      },
+    },
+  );
+  t.match(outcome, { guest: 'running', message: /runs on: the disk is full/ });
+  t.equal(running, true);
+  t.strictSame(events, ['saved', 'runs again']);
+  t.strictSame(files, [], `no state that the guest moved on from is left in ${directory}`);
+});
+
+t.test('a guest that cannot be recorded as running is not let run', async (t) => {
+  const { outcome, running, files } = await save(
+    t,
+    {},
+    {
+      hooks: {
+        onSaved: () => Promise.reject(new Error('the disk is full')),
+        beforeRunning: () => Promise.reject(new Error('the disk is full')),
+      },
+    },
+  );
+  t.match(outcome, { guest: 'paused' });
+  t.equal(running, false);
+  t.strictSame(files, ['state'], 'its state is still that of the guest');
+});
+
+t.test('a guest that an interrupted suspend left behind is saved again', async (t) => {
+  let recorded = false;
+  const { outcome, commands, running } = await save(
+    t,
+    { running: false, status: 'postmigrate' },
+    { hooks: { beforeRunning: async () => void (recorded = true) } },
+  );
+  t.equal(outcome, undefined);
+  t.equal(running, false);
+  t.ok(recorded);
+  t.strictSame(commands.slice(0, 3), ['query-status', 'cont', 'stop']);
 });

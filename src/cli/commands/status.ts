@@ -1,29 +1,15 @@
 import type { Command } from 'commander';
-import { connectDaemon, findDaemon, type DaemonStatus } from '../../daemon/index.js';
-import { readOverlaySummary } from '../../fs/index.js';
+import type { DaemonStatus } from '../../daemon/index.js';
 import type { HostIdentity, LeaseState } from '../../repo/index.js';
 import { StoreUnreachable } from '../../store/index.js';
-import { readGuestRecord, type GuestRecord } from '../../vm/index.js';
+import { inspectVm, type LocalVm, type SituationCode } from '../../vm/index.js';
 import { parseVmName } from '../arguments.js';
 import { examples, type Bind } from '../command.js';
 import type { CommandContext } from '../context.js';
-import { describeChanges, describeLease } from '../describe.js';
+import { describeLease } from '../describe.js';
 import { formatBytes, formatCount, formatDate, formatFields, formatSeconds, formatTable } from '../format.js';
 
 type UnknownLease = { readonly state: 'unknown'; readonly reason: string };
-
-/** What this host has of a VM. `mount` is there while a daemon serves it. */
-interface LocalVm {
-  readonly repositoryId: string;
-  readonly vmName: string;
-  /** `dead`: a daemon died and left its mount behind; `silent`: it lives and does not answer. */
-  readonly daemonState: 'none' | 'alive' | 'dead' | 'silent';
-  readonly mount: DaemonStatus | undefined;
-  /** Whether the guest's memory still belongs to its saved state. */
-  readonly guest: GuestRecord;
-  readonly dirtyBytes: number;
-  readonly changedFiles: number;
-}
 
 export function configure(command: Command, bind: Bind): void {
   command
@@ -46,20 +32,23 @@ async function statusOfAll(context: CommandContext): Promise<void> {
   const named = await context.repositoryUrlIfNamed();
   const repositories =
     named === undefined ? await home.repositoriesWithState() : [await context.repositoryId()];
-  const vms: LocalVm[] = [];
+  const vms: (LocalVm & { readonly repositoryId: string })[] = [];
   for (const repositoryId of repositories) {
     for (const vmName of await home.vmsWithState(repositoryId)) {
-      const vm = await inspectLocal(context, repositoryId, vmName);
-      if (vm.daemonState !== 'none' || vm.changedFiles > 0) vms.push(vm);
+      const vm = await inspectVm({ home, repositoryId, repositoryUrl: named ?? '', vmName });
+      if (vm.situation.code !== 'idle') vms.push({ ...vm, repositoryId });
     }
   }
   context.output.result(
-    { home: home.path, vms },
+    {
+      home: home.path,
+      vms: vms.map((vm) => ({ repositoryId: vm.repositoryId, ...asJson(vm), mount: vm.mount })),
+    },
     vms.length === 0
       ? 'No VM is mounted on this host, and no changes are unpublished.'
       : formatTable(vms, [
           { title: 'VM', cell: ({ vmName }) => vmName },
-          { title: 'STATE', cell: describeState },
+          { title: 'STATE', cell: ({ situation }) => situation.code },
           { title: 'VERSION', cell: ({ mount }) => (mount === undefined ? '-' : originOf(mount)) },
           { title: 'UNPUBLISHED', align: 'right', cell: ({ dirtyBytes }) => formatBytes(dirtyBytes) },
           { title: 'PATH', cell: ({ mount }) => mount?.mountPath ?? '-' },
@@ -69,21 +58,23 @@ async function statusOfAll(context: CommandContext): Promise<void> {
 
 async function statusOfOne(context: CommandContext, vmName: string): Promise<void> {
   const { identity } = await context.home();
-  const vm = await inspectLocal(context, await context.repositoryId(), vmName);
+  const target = await context.target(vmName);
+  const vm = await inspectVm(target);
+  const { repositoryId } = target;
   if (vm.mount !== undefined) {
-    const { repositoryId, daemonState, guest } = vm;
     context.output.result(
-      { repositoryId, daemonState, guest, ...vm.mount },
-      describeMounted(vm.mount, vm.guest, identity),
+      { repositoryId, ...asJson(vm), ...vm.mount },
+      describeMounted(vm, vm.mount, identity),
     );
     return;
   }
   const { lease, newest } = await askStore(context, vmName);
   context.output.result(
-    { ...vm, lease, newestVersion: newest ?? null },
+    { repositoryId, ...asJson(vm), lease, newestVersion: newest ?? null },
     formatFields([
       ['VM', vmName],
-      ['State', describeState(vm)],
+      ['State', vm.situation.happened],
+      ['Unpublished', describeUnpublished(vm)],
       ['Newest version', newest === undefined ? 'unknown' : String(newest)],
       ['Lease', describeAnyLease(lease, identity)],
       ['To do', adviseUnmounted(vm, lease, identity)],
@@ -91,27 +82,15 @@ async function statusOfOne(context: CommandContext, vmName: string): Promise<voi
   );
 }
 
-async function inspectLocal(context: CommandContext, repositoryId: string, vmName: string): Promise<LocalVm> {
-  const home = await context.home();
-  const paths = home.vmPaths(repositoryId, vmName);
-  const guest = await readGuestRecord(paths);
-  const client = await connectDaemon(paths, vmName);
-  if (client !== undefined) {
-    const mount = await client.status().catch(() => undefined);
-    const { dirtyBytes, changedFiles } = mount ?? { dirtyBytes: 0, changedFiles: 0 };
-    const daemonState = mount === undefined ? 'silent' : 'alive';
-    return { repositoryId, vmName, daemonState, mount, guest, dirtyBytes, changedFiles };
-  }
-  const daemonState = (await findDaemon(paths)).state === 'none' ? 'none' : 'dead';
-  const overlay = await readOverlaySummary(paths.overlay);
+function asJson({ vmName, daemon, guest, situation, dirtyBytes, changedFiles }: LocalVm): object {
   return {
-    repositoryId,
     vmName,
-    daemonState,
-    mount: undefined,
-    guest,
-    dirtyBytes: overlay?.dirtyBytes ?? 0,
-    changedFiles: overlay?.changedFiles ?? 0,
+    daemonState: daemon,
+    guest: guest.guest,
+    guestSince: guest.since,
+    situation: { ...situation, next: situation.next ?? null },
+    dirtyBytes,
+    changedFiles,
   };
 }
 
@@ -129,31 +108,14 @@ async function askStore(
   }
 }
 
-function describeState({ daemonState, changedFiles, mount }: LocalVm): string {
-  switch (daemonState) {
-    case 'alive':
-      return mount?.ephemeral === true ? 'mounted, ephemeral' : 'mounted';
-    case 'silent':
-      return 'mounted, but its daemon does not answer';
-    case 'dead':
-      return 'its daemon died';
-    case 'none':
-      return changedFiles > 0 ? 'unpublished changes' : 'nothing here';
-  }
-}
-
 function describeAnyLease(lease: LeaseState | UnknownLease, here: HostIdentity): string {
   return lease.state === 'unknown' ? `unknown: ${lease.reason}` : describeLease(lease, here);
 }
 
 function adviseUnmounted(vm: LocalVm, lease: LeaseState | UnknownLease, here: HostIdentity): string {
-  const { vmName } = vm;
-  if (vm.daemonState === 'dead')
-    return `mount it again with \`isr mount ${vmName}\`: what was acknowledged is kept`;
-  if (vm.guest === 'saved') return `finish the suspend with \`isr suspend ${vmName}\``;
-  if (vm.guest === 'ran')
-    return `the guest crashed: boot it with \`isr start ${vmName}\`, or go back with \`isr discard ${vmName}\``;
-  if (vm.changedFiles > 0) return describeChanges(vmName, vm);
+  const { vmName, situation } = vm;
+  const { code, next } = situation;
+  if (next !== undefined) return `\`${next}\`${alternatives[code]?.(vmName) ?? ''}`;
   if (lease.state === 'unknown')
     return `make the store reachable, then \`isr resume ${vmName}\` or \`isr mount ${vmName}\``;
   if (lease.state === 'held' && lease.holder.hostId !== here.hostId) {
@@ -162,23 +124,33 @@ function adviseUnmounted(vm: LocalVm, lease: LeaseState | UnknownLease, here: Ho
   return `\`isr resume ${vmName}\` or \`isr mount ${vmName}\``;
 }
 
-const guestWords: Readonly<Record<GuestRecord, string>> = {
-  fresh: 'has not run here since this version',
-  ran: 'has run since this version',
-  saved: 'saved, not published yet',
+/** What else a user may want, where going on is not all that can be wanted. */
+const alternatives: Partial<Record<SituationCode, (vmName: string) => string>> = {
+  'guest-crashed': (vmName) =>
+    ` boots it from its disks; \`isr discard ${vmName}\` goes back to the last published version`,
+  unpublished: (vmName) => `, or drop them with \`isr discard ${vmName}\``,
+  'publish-unfinished': (vmName) => `, or drop the changes with \`isr discard ${vmName}\``,
 };
+
+function describeUnpublished({ dirtyBytes, changedFiles }: LocalVm): string {
+  return changedFiles === 0
+    ? 'nothing'
+    : `${formatBytes(dirtyBytes)} in ${formatCount(changedFiles, 'file')}`;
+}
 
 function originOf(mount: DaemonStatus): string {
   return mount.branch ?? String(mount.version ?? '-');
 }
 
-function describeMounted(mount: DaemonStatus, guest: GuestRecord, here: HostIdentity): string {
+function describeMounted(vm: LocalVm, mount: DaemonStatus, here: HostIdentity): string {
+  const { situation } = vm;
   const { chunks, daemon, engine, fetch } = mount;
   const fields: [string, string][] = [
     ['VM', mount.vmName],
     ['Mounted at', `${mount.mountPath}, since ${formatDate(new Date(mount.startedAt))}`],
     ['Version', `${originOf(mount)}${mount.ephemeral ? ' (ephemeral: changes are thrown away)' : ''}`],
-    ['Guest', guestWords[guest]],
+    ['State', situation.happened],
+    ...(situation.next === undefined ? [] : [['To do', `\`${situation.next}\``] as [string, string]]),
     ['Repository', mount.repository],
     ['Lease', describeAnyLease(mount.lease, here)],
     ['Local', chunks === undefined ? 'not known yet' : describeChunks(chunks)],

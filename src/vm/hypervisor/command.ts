@@ -32,15 +32,23 @@ export class CommandHypervisor implements Hypervisor {
   }
 
   async start(context: HypervisorContext): Promise<void> {
+    await context.guestMayRun?.();
     await this.#run('start', context);
   }
 
   async resume(context: HypervisorContext): Promise<void> {
+    await context.guestMayRun?.();
     await this.#run('resume', context);
   }
 
   async suspend(context: HypervisorContext): Promise<void> {
     await this.#run('suspend', context);
+    await context.guestIsSaved?.();
+  }
+
+  /** What the state is, and whether a boot minds it, is the commands' own affair. */
+  async forgetSavedState(): Promise<void> {
+    // Nothing to do.
   }
 
   async kill(context: HypervisorContext): Promise<void> {

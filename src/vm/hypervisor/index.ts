@@ -15,4 +15,5 @@ export {
   type GuestAfterFailure,
 } from './errors.js';
 export { openHypervisor } from './open-hypervisor.js';
+export { probeQemu } from './probe-qemu.js';
 export type { GuestState, Hypervisor, HypervisorContext } from './types.js';

@@ -7,7 +7,7 @@ import type { RunPaths } from './paths.js';
 import { migrationOutcome, prepareMigration, queryMigration, queryStatus } from './qemu-monitor.js';
 import type { QemuProcess } from './qemu-process.js';
 import type { QmpClient } from './qmp.js';
-import { StateReceiver } from './state-channel.js';
+import { removeLeftovers, removeSavedState, StateReceiver } from './state-channel.js';
 
 /** How long a guest that could not be saved may take to run again. */
 const recoverySeconds = 10;
@@ -22,6 +22,10 @@ export interface SaveRequest {
   readonly paths: RunPaths;
   readonly statePath: string;
   readonly signal: AbortSignal;
+  /** Called when the state is complete, the guest still there and paused; part of saving it. */
+  readonly onSaved: (() => Promise<void>) | undefined;
+  /** Called before the guest is let run again. */
+  readonly beforeRunning: (() => Promise<void>) | undefined;
 }
 
 /**
@@ -30,18 +34,33 @@ export interface SaveRequest {
  */
 export async function saveGuest(request: SaveRequest): Promise<void> {
   const { client, signal } = request;
-  const { running } = await queryStatus(client, signal);
+  const running = await prepareToStop(request);
   let receiver: StateReceiver | undefined;
   try {
     receiver = await StateReceiver.listen(request.paths.stateSocket, request.statePath, signal);
     if (running) await client.execute('stop', {}, { signal });
     await transfer(request, receiver);
     await receiver.keep();
+    await removeLeftovers(request.statePath);
+    await request.onSaved?.();
   } catch (error) {
-    throw await recover(request, running, receiver?.failure ?? error);
+    throw await recover({ ...request, kept: receiver?.isKept === true }, running, receiver?.failure ?? error);
   } finally {
     await receiver?.[Symbol.asyncDispose]();
   }
+}
+
+/**
+ * Whether the guest runs, or did before an earlier save. After one that nobody brought to its end QEMU refuses another,
+ * and its disks are closed, until the guest is let run.
+ */
+async function prepareToStop(request: SaveRequest): Promise<boolean> {
+  const { client, signal } = request;
+  const { running, status } = await queryStatus(client, signal);
+  if (status !== 'postmigrate') return running;
+  await request.beforeRunning?.();
+  await client.execute('cont', {}, { signal });
+  return true;
 }
 
 async function transfer(request: SaveRequest, receiver: StateReceiver): Promise<void> {
@@ -58,7 +77,11 @@ async function transfer(request: SaveRequest, receiver: StateReceiver): Promise<
 }
 
 /** Lets a guest that could not be saved run on as before; returns the error that says what became of it. */
-async function recover(request: SaveRequest, wasRunning: boolean, cause: unknown): Promise<Error> {
+async function recover(
+  request: SaveRequest & { readonly kept: boolean },
+  wasRunning: boolean,
+  cause: unknown,
+): Promise<Error> {
   const guest = await continueGuest(request, wasRunning);
   if (request.signal.aborted && guest === (wasRunning ? 'running' : 'paused')) {
     const error = abortError(request.signal, `Suspending "${request.vmName}"`);
@@ -67,18 +90,33 @@ async function recover(request: SaveRequest, wasRunning: boolean, cause: unknown
   return saveFailed(request, guest, wasRunning, cause, await logTail(request.paths.log));
 }
 
-async function continueGuest(request: SaveRequest, wasRunning: boolean): Promise<GuestAfterFailure> {
+async function continueGuest(
+  request: SaveRequest & { readonly kept: boolean },
+  wasRunning: boolean,
+): Promise<GuestAfterFailure> {
   const { client, qemu } = request;
   // Not the caller's signal: it may be the reason why we are here.
   const signal = AbortSignal.timeout(recoverySeconds * 1000);
   try {
     await client.execute('migrate_cancel', {}, { signal });
     while ((await queryMigration(client, signal)).underWay) await sleep(5);
-    if (wasRunning) await client.execute('cont', {}, { signal });
+    if (wasRunning) await unpauseGuest({ ...request, isStateOutdated: request.kept }, signal);
     return (await queryStatus(client, signal)).running ? 'running' : 'paused';
   } catch {
     return qemu.hasEnded() ? 'lost' : 'paused';
   }
+}
+
+/** Lets a paused guest run. A saved state that no longer fits it from then on goes first. */
+export async function unpauseGuest(
+  request: Pick<SaveRequest, 'beforeRunning' | 'client' | 'statePath'> & {
+    readonly isStateOutdated: boolean;
+  },
+  signal: AbortSignal,
+): Promise<void> {
+  await request.beforeRunning?.();
+  if (request.isStateOutdated) await removeSavedState(request.statePath);
+  await request.client.execute('cont', {}, { signal });
 }
 
 function saveFailed(

@@ -19,10 +19,10 @@ import { runPaths } from './paths.js';
 import { qemuArguments } from './qemu-arguments.js';
 import { migrationOutcome, prepareMigration, queryStatus } from './qemu-monitor.js';
 import { launchQemu, QemuProcess } from './qemu-process.js';
-import { saveGuest } from './qemu-save.js';
+import { saveGuest, unpauseGuest } from './qemu-save.js';
 import { QmpClient } from './qmp.js';
 import { isNobodyListening, retryWhileAbsent } from './retry.js';
-import { StateSender } from './state-channel.js';
+import { asideName, removeLeftovers, removeSavedState, StateSender } from './state-channel.js';
 import type { GuestState, Hypervisor, HypervisorContext } from './types.js';
 
 /** How long a QEMU that broke off may take to write into its log why. */
@@ -43,6 +43,8 @@ export class QemuHypervisor implements Hypervisor {
   async start(context: HypervisorContext): Promise<void> {
     await requireAbsent(context);
     await this.#requireNoSavedState(context);
+    await removeLeftovers(this.#statePath(context));
+    await context.guestMayRun?.();
     await this.#run(context, 'start', async (client, signal) => {
       const { running, status } = await queryStatus(client, signal);
       if (!running) throw new Error(`the guest is "${status}" instead of running`);
@@ -60,6 +62,7 @@ export class QemuHypervisor implements Hypervisor {
         await client.execute('migrate-incoming', { uri: `unix:${stateSocket}` }, { signal });
         await state.sendTo(stateSocket, signal);
         if ((await outcome) !== 'completed') throw new MonitorClosed('QEMU refused the saved state.');
+        await context.guestMayRun?.();
         await this.#continueSession(client, context, signal);
       });
     } finally {
@@ -80,11 +83,31 @@ export class QemuHypervisor implements Hypervisor {
         paths: runPaths(context.runDirectory),
         statePath: this.#statePath(context),
         signal,
+        onSaved: context.guestIsSaved,
+        beforeRunning: context.guestMayRun,
       });
       await quit(client, qemu, this.#config.timeoutSeconds.kill);
     } finally {
       await client[Symbol.asyncDispose]();
     }
+  }
+
+  async unpause(context: HypervisorContext): Promise<void> {
+    const qemu = await QemuProcess.find(context.runDirectory);
+    if (qemu === undefined) throw new GuestNotRunning(context.vmName);
+    const signal = stepDeadline(this.#config.timeoutSeconds.resume, context.signal);
+    const client = await this.#connect(context, qemu, signal);
+    try {
+      const statePath = this.#statePath(context);
+      const isStateOutdated = this.#config.memory.shared;
+      await unpauseGuest({ client, statePath, beforeRunning: context.guestMayRun, isStateOutdated }, signal);
+    } finally {
+      await client[Symbol.asyncDispose]();
+    }
+  }
+
+  async forgetSavedState(context: HypervisorContext): Promise<void> {
+    await removeSavedState(this.#statePath(context));
   }
 
   async kill(context: HypervisorContext): Promise<void> {
@@ -152,7 +175,7 @@ export class QemuHypervisor implements Hypervisor {
    */
   async #continueSession(client: QmpClient, context: HypervisorContext, signal: AbortSignal): Promise<void> {
     const path = this.#statePath(context);
-    const aside = `${path}.resumed`;
+    const aside = asideName(path);
     const { shared } = this.#config.memory;
     if (shared) await rename(path, aside);
     try {

@@ -20,6 +20,7 @@ export class StateReceiver implements AsyncDisposable {
   readonly #file: FileHandle;
   #socket: Socket | undefined;
   #failure: unknown;
+  #isKept = false;
 
   private constructor(server: Server, path: string, file: FileHandle, signal: AbortSignal) {
     this.#server = server;
@@ -53,10 +54,16 @@ export class StateReceiver implements AsyncDisposable {
     return this.#failure;
   }
 
+  /** Whether the state has its name. */
+  get isKept(): boolean {
+    return this.#isKept;
+  }
+
   /** Gives the complete state its name, in place of an older one. */
   async keep(): Promise<void> {
     await this.received;
     await rename(temporaryName(this.#path), this.#path);
+    this.#isKept = true;
     await syncDirectory(dirname(this.#path));
   }
 
@@ -159,6 +166,22 @@ export class StateSender implements AsyncDisposable {
 
 function temporaryName(path: string): string {
   return `${path}.saving`;
+}
+
+/** Where a state lies that a guest is being resumed from. */
+export function asideName(path: string): string {
+  return `${path}.resumed`;
+}
+
+/** Removes what interrupted saves and resumes left; not while one is under way. */
+export async function removeLeftovers(path: string): Promise<void> {
+  for (const leftover of [temporaryName(path), asideName(path)]) await rm(leftover, { force: true });
+}
+
+/** Removes a saved state and everything that belongs to it. */
+export async function removeSavedState(path: string): Promise<void> {
+  await rm(path, { force: true });
+  await removeLeftovers(path);
 }
 
 async function readFully(file: FileHandle, offset: number, length: number): Promise<Buffer> {

@@ -11,10 +11,14 @@ export interface Hypervisor {
   /** Resumes from the saved state. Returns when the guest runs. */
   resume(context: HypervisorContext): Promise<void>;
   /**
-   * Pauses the guest, saves its device state into the directory, ends the hypervisor. If saving fails, the guest
-   * runs on as before and the error says so.
+   * Pauses the guest, saves its device state into the directory, calls `guestIsSaved`, ends the hypervisor. If saving
+   * fails, or what is called, the guest runs on as before and the error says so.
    */
   suspend(context: HypervisorContext): Promise<void>;
+  /** Lets a guest run that is paused in its hypervisor. Absent where the hypervisor cannot be asked that. */
+  unpause?(context: HypervisorContext): Promise<void>;
+  /** Removes a saved state that memory and disks have moved on from, so that a boot does not take it for a session. */
+  forgetSavedState(context: HypervisorContext): Promise<void>;
   /** Ends the hypervisor without saving. */
   kill(context: HypervisorContext): Promise<void>;
   inspect(context: HypervisorContext): Promise<GuestState>;
@@ -31,4 +35,11 @@ export interface HypervisorContext {
   /** Host-local directory for sockets and console logs; survives the command, not published. */
   readonly runDirectory: string;
   readonly signal?: AbortSignal;
+  /**
+   * Called before the guest can run, each time it was certain not to: from then on memory and disks move on from any
+   * saved state. Waited for; if it rejects, the guest does not run.
+   */
+  readonly guestMayRun?: () => Promise<void>;
+  /** Called by `suspend` when the saved state is complete, before the hypervisor is ended. Waited for. */
+  readonly guestIsSaved?: () => Promise<void>;
 }
