@@ -74,6 +74,8 @@ export interface EngineStatus {
   readonly threadsStarted?: number;
   /** Inodes that the kernel knows and has not forgotten, where an engine counts them. */
   readonly inodesReferenced?: number;
+  /** Since when changed pages of mappings wait for room on the local disk, where an engine lets them wait. */
+  readonly waitingForSpaceSince?: string;
   /** Whether the kernel lets this mount have more dirty pages than 1 % of memory, where an engine can ask for it (as root). */
   readonly dirtyLimitLifted?: boolean;
 }

@@ -1,6 +1,6 @@
 import { findDaemon, type DaemonClient } from '../daemon/index.js';
 import type { VmPaths } from '../host/index.js';
-import { systemErrorCode } from '../base/index.js';
+import { Cancelled, systemErrorCode } from '../base/index.js';
 import { bootId } from '../system/index.js';
 import { GuestCrashed, GuestNotRunning, ResumeUnfinished } from './errors.js';
 import { readGuestEntry, writeGuestRecord, type GuestEntry, type Keeper } from './guest-record.js';
@@ -78,9 +78,25 @@ async function finishStopped(request: SavingRequest, entry: GuestEntry, isGone: 
 }
 
 async function flush({ client, context, hypervisor, paths }: SavingRequest): Promise<void> {
-  await syncDirectory(context.directory);
+  await unlessAborted(syncDirectory(context.directory), context);
   await client.flush();
   await writeGuestRecord(paths, 'saved', { step: 'suspend', hypervisor: hypervisor.kind });
+}
+
+/** Write-back that waits for room on the disk cannot be called off, but whoever waits for it can. */
+async function unlessAborted(work: Promise<void>, { signal, vmName }: HypervisorContext): Promise<void> {
+  work.catch(() => undefined);
+  let abort = (): void => undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    abort = () => reject(new Cancelled(`Suspending "${vmName}"`));
+  });
+  if (signal?.aborted === true) abort();
+  signal?.addEventListener('abort', abort, { once: true });
+  try {
+    await Promise.race([work, aborted]);
+  } finally {
+    signal?.removeEventListener('abort', abort);
+  }
 }
 
 async function keeperOf(paths: VmPaths): Promise<Keeper | undefined> {

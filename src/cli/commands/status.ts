@@ -175,6 +175,10 @@ function describeMounted(vm: LocalVm, mount: DaemonStatus, here: HostIdentity): 
     const { since, reason } = fetch.waitingForStore;
     fields.push(['Waiting', `for the store since ${formatDate(new Date(since))}: ${reason}`]);
   }
+  if (engine.waitingForSpaceSince !== undefined) {
+    const since = formatDate(new Date(engine.waitingForSpaceSince));
+    fields.push(['Waiting', `for room on this host's disk since ${since}: free some, and the guest goes on`]);
+  }
   return formatFields(fields);
 }
 

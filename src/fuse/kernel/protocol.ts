@@ -109,6 +109,9 @@ export const openKeepCache = 1 << 1;
 /** `FUSE_OPEN_KILL_SUIDGID` of `fuse_open_in.open_flags`. */
 export const openKillSuidgid = 1 << 0;
 
+/** `FUSE_WRITE_CACHE` of `fuse_write_in.write_flags`: a page that was changed through a mapping. */
+export const writeCache = 1 << 0;
+
 /** `FUSE_WRITE_KILL_SUIDGID` of `fuse_write_in.write_flags`. */
 export const writeKillSuidgid = 1 << 2;
 

@@ -100,7 +100,9 @@ export class Requests {
   }
 
   status(): EngineStatus {
+    const { waitingSince } = this.#files.writeBack;
     return {
+      ...(waitingSince === undefined ? {} : { waitingForSpaceSince: waitingSince.toISOString() }),
       requests: this.#requests,
       requestsWaiting: this.#waiting.size,
       refusedAhead: this.#reads.refusedAhead,

@@ -263,6 +263,36 @@ t.test('writes that wait keep their data', async (t) => {
   t.equal(kernel.requests.heldBytes, 0);
 });
 
+t.test('pages that are written back wait for room on the disk; programs that write are told', async (t) => {
+  const { model, kernel } = start();
+  const { handle } = addFile(model, 'file', Buffer.alloc(pageBytes));
+  let isFull = true;
+  model.hooks.beforeWrite = () => {
+    if (isFull) throw new FileSystemError('ENOSPC', 'a test says so');
+  };
+  const write = (write_flags: number, value: number) =>
+    kernel.send(
+      'WRITE',
+      Buffer.concat([
+        structure(fuse_write_in, { fh: BigInt(handle), size: pageBytes, write_flags }),
+        Buffer.alloc(pageBytes, value),
+      ]),
+    );
+  t.equal((await kernel.answerTo(write(0, 1).unique)).errno, constants.errno.ENOSPC);
+  const { unique, outcome } = write(1, 2);
+  t.equal(outcome, 'waits');
+  t.type(kernel.requests.status().waitingForSpaceSince, 'string');
+  isFull = false;
+  t.equal((await kernel.answerTo(unique)).errno, 0);
+  t.equal(kernel.requests.status().waitingForSpaceSince, undefined);
+  t.same(kernel.ask('READ', readOf(handle, 0, pageBytes)).payload, Buffer.alloc(pageBytes, 2));
+
+  isFull = true;
+  const last = write(1, 3);
+  await kernel.requests.stop();
+  t.equal((await kernel.answerTo(last.unique)).errno, constants.errno.ENOSPC, 'the end of the mount ends it');
+});
+
 t.test('stopping ends what waits, releases what is open, and calls the file system no more', async (t) => {
   const { model, kernel } = start();
   const body = Buffer.concat([structure(fuse_create_in, { flags: 2, mode: 0o100644 }), texts('file')]);

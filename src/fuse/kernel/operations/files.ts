@@ -26,12 +26,14 @@ import {
   openKeepCache,
   openKillSuidgid,
   syncDataOnly,
+  writeCache,
   writeKillSuidgid,
 } from '../protocol.js';
 import type { References } from '../references.js';
 import { dropPrivileges } from './attributes.js';
 import { callerOf } from './names.js';
 import { whenDone } from './when-done.js';
+import { WriteBack } from './write-back.js';
 
 const debug = createDebug('isr:fuse');
 
@@ -64,6 +66,7 @@ export class Files {
     COPY_FILE_RANGE_64: (exchange) => this.#copyRange(exchange, Infinity, putCopied),
   };
 
+  readonly writeBack = new WriteBack();
   readonly #fileSystem: FileSystem;
   readonly #references: References;
   readonly #open = new Set<HandleId>();
@@ -138,7 +141,12 @@ export class Files {
     const handle = exchange.uint64(at.fh) as HandleId;
     const offsetBytes = exchange.uint64(at.offset);
     const data = exchange.data(bytes, exchange.uint32(at.size));
-    if ((exchange.uint32(at.write_flags) & writeKillSuidgid) !== 0) {
+    const flags = exchange.uint32(at.write_flags);
+    if ((flags & writeCache) !== 0) {
+      const write = (): number | Promise<number> => this.#writeData(exchange, handle, offsetBytes, data);
+      return this.writeBack.run(exchange, write);
+    }
+    if ((flags & writeKillSuidgid) !== 0) {
       const dropped = dropPrivileges(this.#fileSystem, exchange.nodeid);
       if (dropped instanceof Promise) {
         return dropped.then(() => this.#writeData(exchange, handle, offsetBytes, data));
