@@ -14,6 +14,9 @@ const capabilities = { kernel: kernelCapabilities, 'fuse-native': fuseNativeCapa
 
 const pageBytes = 4096;
 
+/** Reads while a version is published. */
+const looksPerPublish = 200;
+
 /** What happens to the VM between operations, in turn. */
 const events = ['publish', 'publish', 'remount', 'publish', 'publishUnmounted'] as const;
 
@@ -83,6 +86,7 @@ class RunningExercise {
     const { engine, seed, fileBytesMax } = exercise;
     const options: ExerciserArguments = {
       directory: vm.mountPath,
+      originals: vm.originals,
       seed,
       logPath: this.#logPath,
       fileNames: ['base', 'new'],
@@ -96,6 +100,7 @@ class RunningExercise {
   async run(): Promise<FileExerciseResult> {
     try {
       const { operations, operationsPerEvent } = this.#exercise;
+      await this.#ask({ type: 'check' });
       while (this.#operations < operations) {
         const count = Math.min(operationsPerEvent, operations - this.#operations);
         await this.#ask({ type: 'run', operations: count });
@@ -121,7 +126,8 @@ class RunningExercise {
     this.#events += 1;
     await this.#ask({ type: 'letGo', keepReading: event === 'publish' });
     if (event === 'publish') {
-      await this.#vm.publish();
+      // Whoever reads sees nothing of it.
+      await Promise.all([this.#vm.publish(), this.#ask({ type: 'look', operations: looksPerPublish })]);
     } else {
       await this.#count();
       await this.#vm.unmount();

@@ -50,11 +50,10 @@ export class ExercisedVm implements AsyncDisposable {
   ): Promise<ExercisedVm> {
     const { trial, host } = await Trial.create('exercised', ['--chunk-size', chunkSize]);
     try {
-      const directory = join(trial.root, 'original');
+      const directory = originalsOf(trial);
       await mkdir(directory);
       for (const [name, bytes] of Object.entries(files)) await writeFile(join(directory, name), bytes);
       await host.isr(['import', trial.vmName, directory, '--at', trial.mountPath], trial.url);
-      await rm(directory, { recursive: true });
       const caches = options.link === undefined ? smallMemory : smallMemory + smallDisk;
       await writeFile(join(host.home, 'config.toml'), caches);
       return new ExercisedVm(trial, host, await openHostHome(host.home), options);
@@ -62,6 +61,11 @@ export class ExercisedVm implements AsyncDisposable {
       await trial[Symbol.asyncDispose]();
       throw error;
     }
+  }
+
+  /** Where the files of the first version lie. */
+  get originals(): string {
+    return originalsOf(this.trial);
   }
 
   get mountPath(): string {
@@ -144,4 +148,8 @@ export class ExercisedVm implements AsyncDisposable {
       }
     }
   }
+}
+
+function originalsOf({ root }: Trial): string {
+  return join(root, 'originals');
 }

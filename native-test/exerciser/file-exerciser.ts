@@ -1,13 +1,13 @@
 import {
   closeSync,
   constants,
+  existsSync,
   fdatasyncSync,
   fstatSync,
   fsyncSync,
   ftruncateSync,
   openSync,
   readFileSync,
-  readSync,
   renameSync,
   truncateSync,
   unlinkSync,
@@ -94,6 +94,8 @@ export const operationNames: readonly string[] = [...Object.keys(weights), 'chec
 export interface ExerciserOptions {
   /** On the mount. */
   readonly directory: string;
+  /** Elsewhere: what the files should hold at first, those that are there. */
+  readonly originals: string;
   readonly seed: number;
   readonly log: OperationLog;
   readonly fileNames: readonly string[];
@@ -127,7 +129,10 @@ export class FileExerciser {
       Array<OperationName>(weight).fill(name as OperationName),
     );
     this.#operations = this.#makeOperations();
-    for (const file of this.#files) this.#adopt(file);
+    for (const { model, path } of this.#files) {
+      const original = join(options.originals, basename(path));
+      if (existsSync(original)) model.write(0, readFileSync(original));
+    }
   }
 
   /** Makes operations, and compares after each. @throws Difference */
@@ -165,6 +170,21 @@ export class FileExerciser {
     }
   }
 
+  /** Reads, and nothing else, through what may stay open while a version is published. @throws Difference */
+  look(count: number): void {
+    for (let done = 0; done < count; done++) {
+      const file = this.#draw.pick(this.#files);
+      const fromBytes = this.#draw.place(file.model.sizeBytes);
+      const lengthBytes = this.#draw.length(this.#options.operationBytesMax);
+      if (this.#draw.oneIn(3)) {
+        file.forgetPages();
+        adviseFile(file.readerFd, 0, 0, fileAdvice.dontNeed);
+      }
+      const toBytes = Math.min(fromBytes + lengthBytes, file.model.sizeBytes);
+      this.#compare(file, this.#draw.pick(['reader', 'readerMap']), fromBytes, toBytes);
+    }
+  }
+
   /** Compares files of the same names elsewhere. @throws Difference */
   compareCopies(directory: string): void {
     for (const { index, path, model } of this.#files) {
@@ -174,13 +194,6 @@ export class FileExerciser {
       const at = firstDifference(copy, expected);
       throw new Difference(index, at, `${directory} has ${copy.length} bytes, not ${expected.length}`);
     }
-  }
-
-  /** What a file holds at first is right by definition. */
-  #adopt(file: ExercisedFile): void {
-    const { size } = fstatSync(file.fd);
-    readSync(file.fd, file.model.bytes, 0, size, 0);
-    file.model.sizeBytes = size;
   }
 
   #makeOperations(): Record<OperationName, Operation> {

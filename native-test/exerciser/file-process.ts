@@ -27,6 +27,9 @@ function carryOut(request: ExerciserRequest): void {
     case 'letGo':
       exerciser.letGo(request.keepReading);
       break;
+    case 'look':
+      exerciser.look(request.operations);
+      break;
     case 'compare':
       exerciser.compareCopies(request.directory);
       break;

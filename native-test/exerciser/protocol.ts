@@ -5,6 +5,8 @@ export type ExerciserRequest =
   | { readonly type: 'check' }
   /** Nothing of the mount is in use when it is answered; or what is can only be read. */
   | { readonly type: 'letGo'; readonly keepReading: boolean }
+  /** Reads at random through what stays open. */
+  | { readonly type: 'look'; readonly operations: number }
   /** Compares the files of a directory elsewhere. */
   | { readonly type: 'compare'; readonly directory: string };
 
@@ -20,6 +22,7 @@ export interface PlaceOfDifference {
 
 export interface ExerciserArguments {
   readonly directory: string;
+  readonly originals: string;
   readonly seed: number;
   readonly logPath: string;
   readonly fileNames: readonly string[];
