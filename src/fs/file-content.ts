@@ -1,12 +1,11 @@
 import type { BaseFile, FetchOptions } from '../fetch/index.js';
 import type { FileMap } from '../repo/index.js';
-import { windowBytes, type ChunkPlace, type LocalReadTable } from '../resident/index.js';
+import type { ChunkPlace, LocalReadTable } from '../resident/index.js';
 import type { DataFile } from './data-file.js';
 import { FileWindows } from './file-windows.js';
 import { PageBitmap, pageBytes } from './page-bitmap.js';
 
 const zeroPage = Buffer.alloc(pageBytes);
-const windowOf = (offsetBytes: number): number => Math.floor(offsetBytes / windowBytes);
 
 /** Room for the base's bytes of the pages that a write covers in part: its first, and its last if that is another. */
 export interface PageEdges {
@@ -214,13 +213,12 @@ export class FileContent {
     const sizeBefore = this.sizeBytes;
     this.sizeBytes = sizeBytes;
     this.#windows?.changed(first, count);
-    if (sizeBytes !== sizeBefore) this.#windows?.withdrawFrom(windowOf(Math.min(sizeBytes, sizeBefore)));
+    if (sizeBytes !== sizeBefore) this.#windows?.resized(sizeBefore, sizeBytes);
   }
 
   /** Forgets what lies past the new end. The data file is left to `clearTail` and to whoever gives space back. */
   resize(sizeBytes: number): void {
-    // The last window that stays tells a length, too.
-    this.#windows?.withdrawFrom(windowOf(Math.min(sizeBytes, this.sizeBytes)));
+    this.#windows?.resized(this.sizeBytes, sizeBytes);
     if (sizeBytes < this.sizeBytes) {
       this.pages.removeFrom(Math.ceil(sizeBytes / pageBytes));
       this.baseLimitBytes = Math.min(this.baseLimitBytes, sizeBytes);

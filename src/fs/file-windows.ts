@@ -53,6 +53,16 @@ export class FileWindows implements EntryOwner {
     }
   }
 
+  /** The file is about to end elsewhere, or does so already and nobody was told. The last window that stays tells a length, too. */
+  resized(fromBytes: number, toBytes: number): void {
+    if (toBytes < fromBytes) {
+      this.withdrawFrom(Math.floor(toBytes / windowBytes));
+      return;
+    }
+    const last = Math.floor(fromBytes / windowBytes);
+    if (this.#entered.has(last)) this.#withdraw(last);
+  }
+
   /** Data of a window, or of one after it, is about to go. */
   withdrawFrom(firstWindow: number): void {
     for (const window of this.#entered) {
