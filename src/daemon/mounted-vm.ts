@@ -139,7 +139,7 @@ export class MountedVm {
         .catch((error: unknown) => ({ state: 'unknown' as const, reason: reasonOf(error) })),
       session.residency(signal).catch(() => undefined),
     ]);
-    const dirty = session.fileSystem.dirty();
+    const dirty = session.dirty();
     return {
       vmName: session.vmName,
       repository: this.#repository,

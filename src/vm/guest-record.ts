@@ -61,10 +61,6 @@ export async function readGuestEntry(paths: VmPaths): Promise<GuestEntry> {
   }
 }
 
-export async function readGuestRecord(paths: VmPaths): Promise<GuestRecord> {
-  return (await readGuestEntry(paths)).guest;
-}
-
 /** Returns when the record is flushed. */
 export async function writeGuestRecord(
   paths: VmPaths,

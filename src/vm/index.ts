@@ -9,7 +9,7 @@ export {
   SuspendUnfinished,
 } from './errors.js';
 export { openHypervisor, type Hypervisor, type HypervisorContext } from './hypervisor/index.js';
-export { readGuestRecord, type GuestRecord } from './guest-record.js';
+export type { GuestRecord } from './guest-record.js';
 export { discardVm, publishVm, readLocalChanges, type LocalChanges } from './local-changes.js';
 export {
   resumeVm,

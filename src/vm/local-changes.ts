@@ -9,7 +9,8 @@ import {
 } from '../daemon/index.js';
 import { readOverlaySummary } from '../fs/index.js';
 import { GuestCrashed, GuestRunning, SuspendUnfinished } from './errors.js';
-import { readGuestRecord, writeGuestRecord } from './guest-record.js';
+import { readGuestEntry, writeGuestRecord } from './guest-record.js';
+import { probeQemu } from './hypervisor/index.js';
 import { pathsOf, type VmTarget } from './target.js';
 
 /** Unpublished changes of a VM on this host, found without mounting it. */
@@ -34,10 +35,11 @@ export async function publishVm(
 ): Promise<PublishResult> {
   const paths = pathsOf(target);
   const daemon = await connectDaemon(paths, target.vmName);
-  const guest = await readGuestRecord(paths);
+  const { guest, hypervisor } = await readGuestEntry(paths);
+  if (guest === 'stopped' && daemon !== undefined) throw new SuspendUnfinished(target.vmName);
   if (guest === 'ran' || guest === 'stopped') {
-    if (daemon === undefined) throw new GuestCrashed(target.vmName);
-    throw guest === 'ran' ? new GuestRunning(target.vmName) : new SuspendUnfinished(target.vmName);
+    const isGone = hypervisor === 'qemu' && (await probeQemu(paths.run)) === 'absent';
+    throw daemon === undefined || isGone ? new GuestCrashed(target.vmName) : new GuestRunning(target.vmName);
   }
   const result = await (daemon === undefined
     ? publishUnmounted(target, options)
