@@ -1,5 +1,5 @@
 import { Cancelled, limits, type MaybePromise } from '../base/index.js';
-import type { SoughtBytes } from '../fetch/index.js';
+import type { FetchOptions, SoughtBytes } from '../fetch/index.js';
 import type { LocalReadTable } from '../resident/index.js';
 import { FileSystemError } from './errors.js';
 import { newPageEdges, type FileContent, type PageEdges } from './file-content.js';
@@ -78,13 +78,18 @@ export class FileAccess {
     return this.#readLater(open.file, offsetBytes, wanted, signal);
   }
 
-  write(handle: HandleId, offsetBytes: number, data: Uint8Array): MaybePromise<number> {
+  write(
+    handle: HandleId,
+    offsetBytes: number,
+    data: Uint8Array,
+    signal: AbortSignal | undefined,
+  ): MaybePromise<number> {
     const { file } = this.#writable(handle);
     checkOffset(offsetBytes);
     checkSize(offsetBytes + data.length);
     if (data.length === 0) return 0;
     if (this.#gate.isClosed() || !file.content.loadEdges(offsetBytes, data.length, this.#edges)) {
-      return this.#writeLater(handle, offsetBytes, data);
+      return this.#writeLater(handle, offsetBytes, data, signal);
     }
     this.#overlay.write(file, offsetBytes, data, this.#edges, this.#now());
     return data.length;
@@ -96,9 +101,11 @@ export class FileAccess {
     offsetBytes: number,
     lengthBytes: number,
     mayGrow: boolean,
+    signal: AbortSignal | undefined,
   ): MaybePromise<void> {
     return this.#edit(
       handle,
+      signal,
       (content) => coveredRange(content, offsetBytes, offsetBytes + lengthBytes),
       (file, edges, range) => {
         const { sizeBytes } = file.content;
@@ -144,10 +151,7 @@ export class FileAccess {
     signal: AbortSignal | undefined,
   ): Promise<number> {
     try {
-      await file.content.readLater(offsetBytes, into, {
-        fetchClass: 'demand',
-        ...(signal === undefined ? {} : { signal }),
-      });
+      await file.content.readLater(offsetBytes, into, demandWith(signal));
       return into.length;
     } catch (error) {
       throw this.#baseError(error, file, offsetBytes);
@@ -161,15 +165,21 @@ export class FileAccess {
     signal: AbortSignal | undefined,
   ): Promise<number> {
     try {
-      return await search.later({ fetchClass: 'demand', ...(signal === undefined ? {} : { signal }) });
+      return await search.later(demandWith(signal));
     } catch (error) {
       throw this.#baseError(error, file, startBytes);
     }
   }
 
-  #writeLater(handle: HandleId, offsetBytes: number, data: Uint8Array): Promise<number> {
+  #writeLater(
+    handle: HandleId,
+    offsetBytes: number,
+    data: Uint8Array,
+    signal: AbortSignal | undefined,
+  ): Promise<number> {
     return this.#editLater(
       handle,
+      signal,
       () => ({ startBytes: offsetBytes, endBytes: offsetBytes + data.length }),
       (file, edges) => {
         this.#overlay.write(file, offsetBytes, data, edges, this.#now());
@@ -180,6 +190,7 @@ export class FileAccess {
 
   #edit<T>(
     handle: HandleId,
+    signal: AbortSignal | undefined,
     rangeOf: (content: FileContent) => ByteInterval,
     apply: (file: FileInode, edges: PageEdges, range: ByteInterval) => T,
   ): MaybePromise<T> {
@@ -187,7 +198,7 @@ export class FileAccess {
     const range = rangeOf(file.content);
     const lengthBytes = range.endBytes - range.startBytes;
     if (this.#gate.isClosed() || !file.content.loadEdges(range.startBytes, lengthBytes, this.#edges)) {
-      return this.#editLater(handle, rangeOf, apply);
+      return this.#editLater(handle, signal, rangeOf, apply);
     }
     return apply(file, this.#edges, range);
   }
@@ -195,6 +206,7 @@ export class FileAccess {
   /** What was fetched stays right whatever happens to the file meanwhile, unless its base is replaced. */
   async #editLater<T>(
     handle: HandleId,
+    signal: AbortSignal | undefined,
     rangeOf: (content: FileContent) => ByteInterval,
     apply: (file: FileInode, edges: PageEdges, range: ByteInterval) => T,
   ): Promise<T> {
@@ -207,7 +219,7 @@ export class FileAccess {
       const range = rangeOf(content);
       const lengthBytes = range.endBytes - range.startBytes;
       if (!content.loadEdges(range.startBytes, lengthBytes, edges)) {
-        await this.#fetchEdges(file, range.startBytes, lengthBytes, edges);
+        await this.#fetchEdges(file, range.startBytes, lengthBytes, edges, signal);
         const current = rangeOf(content);
         const isSame = current.startBytes === range.startBytes && current.endBytes === range.endBytes;
         if (this.#gate.isClosed() || content.generation !== generation || !isSame) continue;
@@ -221,9 +233,10 @@ export class FileAccess {
     offsetBytes: number,
     lengthBytes: number,
     edges: PageEdges,
+    signal: AbortSignal | undefined,
   ): Promise<void> {
     try {
-      await file.content.fetchEdges(offsetBytes, lengthBytes, edges);
+      await file.content.fetchEdges(offsetBytes, lengthBytes, edges, demandWith(signal));
     } catch (error) {
       throw this.#baseError(error, file, offsetBytes);
     }
@@ -242,6 +255,10 @@ export class FileAccess {
     this.#onError(reported);
     return reported;
   }
+}
+
+function demandWith(signal: AbortSignal | undefined): FetchOptions {
+  return signal === undefined ? { fetchClass: 'demand' } : { fetchClass: 'demand', signal };
 }
 
 /** Places that no file reaches are fine: nothing is there. */

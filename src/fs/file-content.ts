@@ -150,14 +150,19 @@ export class FileContent {
   }
 
   /** As `loadEdges`, waiting. */
-  async fetchEdges(offsetBytes: number, lengthBytes: number, edges: PageEdges): Promise<void> {
+  async fetchEdges(
+    offsetBytes: number,
+    lengthBytes: number,
+    edges: PageEdges,
+    options: FetchOptions,
+  ): Promise<void> {
     if (lengthBytes === 0) return;
     const endBytes = offsetBytes + lengthBytes;
     const first = Math.floor(offsetBytes / pageBytes);
     const last = Math.floor((endBytes - 1) / pageBytes);
     const fetch = async (page: number, into: Uint8Array): Promise<void> => {
       if (!this.#needsBase(page, offsetBytes, endBytes)) return;
-      await this.base().read(page * pageBytes, into, { fetchClass: 'demand' });
+      await this.base().read(page * pageBytes, into, options);
     };
     await Promise.all([fetch(first, edges.head), last > first ? fetch(last, edges.tail) : undefined]);
   }

@@ -78,7 +78,7 @@ export class RangeCopies {
     const dataAt = await this.#access.find(source.handle, 'data', { startBytes, limitBytes }, signal);
     const holeBytes = dataAt - startBytes;
     if (holeBytes <= 0) return 0;
-    await this.#access.writeZeros(target.handle, target.offsetBytes + doneBytes, holeBytes, true);
+    await this.#access.writeZeros(target.handle, target.offsetBytes + doneBytes, holeBytes, true, signal);
     return holeBytes;
   }
 
@@ -95,7 +95,8 @@ export class RangeCopies {
     const wanted = memory.subarray(0, holeAt - startBytes);
     const readBytes = await this.#access.read(source.handle, startBytes, wanted, 'demand', signal);
     if (typeof readBytes !== 'number') throw new Error('a demand read was refused');
-    return this.#access.write(target.handle, target.offsetBytes + doneBytes, memory.subarray(0, readBytes));
+    const data = memory.subarray(0, readBytes);
+    return this.#access.write(target.handle, target.offsetBytes + doneBytes, data, signal);
   }
 
   async #enter(): Promise<void> {

@@ -172,8 +172,11 @@ export interface FileSystem {
    */
   shareReads?(): SharedLocalReads;
 
-  /** Writes all of `data` (O_APPEND is the kernel's work). A whole-page write never fetches. */
-  write(handle: HandleId, offsetBytes: number, data: Uint8Array): MaybePromise<number>;
+  /**
+   * Writes all of `data` (O_APPEND is the kernel's work). A whole-page write never fetches; `signal` ends the wait for
+   * what another has to fetch, and then nothing was written.
+   */
+  write(handle: HandleId, offsetBytes: number, data: Uint8Array, signal?: AbortSignal): MaybePromise<number>;
 
   fsync(handle: HandleId, dataOnly: boolean): Promise<void>;
   /** fsync of a directory and syncfs: everything acknowledged becomes flushed. */
@@ -184,6 +187,7 @@ export interface FileSystem {
     mode: AllocateMode,
     offsetBytes: number,
     lengthBytes: number,
+    signal?: AbortSignal,
   ): MaybePromise<void>;
   /** lseek(2) `SEEK_DATA` / `SEEK_HOLE`; `ENXIO` past the end. */
   seek(

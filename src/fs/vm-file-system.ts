@@ -294,8 +294,8 @@ export class VmFileSystem implements FileSystem, AsyncDisposable {
     return this.#localReads.shared;
   }
 
-  write(handle: HandleId, offsetBytes: number, data: Uint8Array): MaybePromise<number> {
-    return this.#access.write(handle, offsetBytes, data);
+  write(handle: HandleId, offsetBytes: number, data: Uint8Array, signal?: AbortSignal): MaybePromise<number> {
+    return this.#access.write(handle, offsetBytes, data, signal);
   }
 
   async fsync(handle: HandleId, dataOnly: boolean): Promise<void> {
@@ -311,16 +311,18 @@ export class VmFileSystem implements FileSystem, AsyncDisposable {
     mode: AllocateMode,
     offsetBytes: number,
     lengthBytes: number,
+    signal?: AbortSignal,
   ): MaybePromise<void> {
     this.#access.writableFile(handle);
     checkOffset(offsetBytes);
     if (lengthBytes <= 0) throw new FileSystemError('EINVAL', 'An empty range cannot be allocated.');
     checkSize(offsetBytes + lengthBytes);
     if (mode !== 'allocate' && mode !== 'allocateKeepSize') {
-      return this.#access.writeZeros(handle, offsetBytes, lengthBytes, mode === 'zeroRange');
+      return this.#access.writeZeros(handle, offsetBytes, lengthBytes, mode === 'zeroRange', signal);
     }
     return this.#change(() => {
       const file = this.#access.writableFile(handle);
+      this.#requireSpace(file, lengthBytes);
       file.content.data.reserve(offsetBytes, lengthBytes);
       const patch = attributePatch(file, { modifyTimeNs: 'now' }, this.#now());
       const endBytes = offsetBytes + lengthBytes;
@@ -526,6 +528,14 @@ export class VmFileSystem implements FileSystem, AsyncDisposable {
   #commit({ change, number }: NamesChange, request: RequestId | undefined): Attributes {
     this.#overlay.commit(madeBy(request, change));
     return attributesOf(this.#names.inode(number));
+  }
+
+  /** Disks take what they have before they say that it is not enough; what cannot be enough is not tried. */
+  #requireSpace(file: FileInode, lengthBytes: number): void {
+    const usedBytes = file.content.data.blocks() * 512;
+    if (lengthBytes > this.usage().freeBytes + usedBytes) {
+      throw new FileSystemError('ENOSPC', 'The disk is too small to reserve so much.');
+    }
   }
 
   #resize(file: FileInode, sizeBytes: number, patch: AttributePatch): void {

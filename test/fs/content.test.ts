@@ -4,7 +4,15 @@ import { join } from 'node:path';
 import t from 'tap';
 import { Cancelled } from '../../src/base/index.js';
 import { FileSystemError, notLocal, openOverlay, rootInode } from '../../src/fs/index.js';
-import { copyAtCrash, errnoOf, openPath, openTree, readAll, readWrite } from './support/open-file-system.js';
+import {
+  caller,
+  copyAtCrash,
+  errnoOf,
+  openPath,
+  openTree,
+  readAll,
+  readWrite,
+} from './support/open-file-system.js';
 
 const pageBytes = 4096;
 const chunk = 128 * 1024;
@@ -189,6 +197,38 @@ t.test('writes to parts of one page at the same time all count', async (t) => {
   }
   expected.fill(0, 200, 250);
   t.ok((await readAll(fileSystem, handle)).equals(expected));
+});
+
+t.test('a change that waits for the store can be ended, and then nothing has changed', async (t) => {
+  const content = randomBytes(2 * pageBytes);
+  const { fileSystem, version, errors } = await openTree(t, (version) => ({
+    disk: { file: version.addFile(content) },
+  }));
+  version.inMemory = () => false;
+  version.beforeRead = ({ options: { signal } }) =>
+    new Promise((_resolve, reject) => {
+      signal?.addEventListener('abort', () => reject(new Cancelled('The fetch')));
+    });
+  const handle = await openPath(fileSystem, 'disk');
+  const controller = new AbortController();
+  const changes = [
+    errnoOf(() => fileSystem.write(handle, 10, Buffer.from('one'), controller.signal)),
+    errnoOf(() => fileSystem.allocate(handle, 'punchHole', 200, 50, controller.signal)),
+  ];
+  controller.abort();
+  t.same(await Promise.all(changes), ['EINTR', 'EINTR']);
+  t.same(errors, [], 'which is no failure');
+  version.beforeRead = () => Promise.resolve();
+  t.ok((await readAll(fileSystem, handle)).equals(content));
+});
+
+t.test('what cannot be enough space is not reserved at all', async (t) => {
+  const { fileSystem } = await openTree(t, () => ({}));
+  const { handle } = await fileSystem.create(rootInode, 'file', 0o600, readWrite, caller);
+  const { totalBytes } = fileSystem.usage();
+  t.equal(await errnoOf(() => fileSystem.allocate(handle, 'allocate', 0, totalBytes + 1)), 'ENOSPC');
+  t.same(fileSystem.getAttributes(fileSystem.inodeOf(handle)).sizeBytes, 0);
+  t.equal(fileSystem.getAttributes(fileSystem.inodeOf(handle)).blocks, 0);
 });
 
 t.test('a write that waited does not bring back what was cut off meanwhile', async (t) => {

@@ -70,6 +70,8 @@ export class Files {
   readonly #fileSystem: FileSystem;
   readonly #references: References;
   readonly #open = new Set<HandleId>();
+  /** Its signal goes with every write; one that waits keeps it, and there is another. */
+  #spare = new AbortController();
 
   constructor(fileSystem: FileSystem, references: References) {
     this.#fileSystem = fileSystem;
@@ -161,10 +163,21 @@ export class Files {
     offsetBytes: number,
     data: Uint8Array,
   ): number | Promise<number> {
-    const written = this.#fileSystem.write(handle, offsetBytes, data);
-    return written instanceof Promise
-      ? written.then((writtenBytes) => putWritten(exchange, writtenBytes))
-      : putWritten(exchange, written);
+    // A write that is tried again has been given one.
+    const { signal } = exchange.abort ?? this.#spare;
+    const written = this.#fileSystem.write(handle, offsetBytes, data, signal);
+    if (!(written instanceof Promise)) return putWritten(exchange, written);
+    this.#keepSpare(exchange);
+    return written.then((writtenBytes) => putWritten(exchange, writtenBytes));
+  }
+
+  /** Ends the wait of this exchange from now on. */
+  #keepSpare(exchange: Exchange): AbortController {
+    if (exchange.abort === undefined) {
+      exchange.abort = this.#spare;
+      this.#spare = new AbortController();
+    }
+    return exchange.abort;
   }
 
   #fsync(exchange: Exchange): Promise<number> {
@@ -183,8 +196,9 @@ export class Files {
     const handle = exchange.uint64(at.fh) as HandleId;
     const offsetBytes = exchange.uint64(at.offset);
     const lengthBytes = exchange.uint64(at.length);
+    const { signal } = this.#keepSpare(exchange);
     return whenDone(this.#changedBy(exchange, exchange.nodeid), () =>
-      whenDone(this.#fileSystem.allocate(handle, mode, offsetBytes, lengthBytes), () => 0),
+      whenDone(this.#fileSystem.allocate(handle, mode, offsetBytes, lengthBytes, signal), () => 0),
     ) as number | Promise<number>;
   }
 
@@ -202,7 +216,7 @@ export class Files {
       offsetBytes: exchange.uint64(at.off_out),
     };
     const lengthBytes = Math.min(exchange.uint64(at.len), copiedBytesMax);
-    const { signal } = (exchange.abort = new AbortController());
+    const { signal } = this.#keepSpare(exchange);
     const targetInode = exchange.uint64(at.nodeid_out) as InodeNumber;
     return whenDone(this.#changedBy(exchange, targetInode), () =>
       whenDone(this.#fileSystem.copyRange(source, target, lengthBytes, signal), (copiedBytes) =>
@@ -225,7 +239,7 @@ export class Files {
     const whence = seekWhences[exchange.uint32(at.whence)];
     if (whence === undefined) throw new FileSystemError('EINVAL', 'Only data and holes can be looked for.');
     const handle = exchange.uint64(at.fh) as HandleId;
-    const { signal } = (exchange.abort = new AbortController());
+    const { signal } = this.#keepSpare(exchange);
     const found = this.#fileSystem.seek(handle, exchange.uint64(at.offset), whence, signal);
     return whenDone(found, (foundBytes) => {
       exchange.putUint64(fuse_lseek_out.at.offset, foundBytes);
