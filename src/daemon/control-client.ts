@@ -1,7 +1,8 @@
 import { request as httpRequest, type IncomingMessage } from 'node:http';
-import { Cancelled, systemErrorCode, type ProgressListener } from '../base/index.js';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Cancelled, type ProgressListener } from '../base/index.js';
 import type { ControlMessage, ControlMethod, ControlMethods } from './control-protocol.js';
-import { NotMounted, RemoteError } from './errors.js';
+import { DaemonRestarted, NotMounted, RemoteError } from './errors.js';
 import type { WarmRequest } from '../fetch/index.js';
 import type { DaemonClient, DaemonStatus, PublishResult, UnmountResult, WarmResult } from './types.js';
 
@@ -10,22 +11,33 @@ interface CallOptions {
   readonly onProgress?: ProgressListener | undefined;
 }
 
+/** How long a call waits for the worker that takes the place of a dead one. */
+const restartTimeoutMs = 10_000;
+const retryIntervalMs = 50;
+
+/** What is simply asked again when the daemon dies over it. */
+const repeatable: ReadonlySet<ControlMethod> = new Set<ControlMethod>(['status', 'flush']);
+
 /** A `DaemonClient` over the control socket. One connection a call; nothing to close. */
 export class ControlClient implements DaemonClient {
   readonly mountPath: string;
   readonly ephemeral: boolean;
   readonly #vmName: string;
   readonly #socketPath: string;
+  readonly #isAlive: () => Promise<boolean>;
 
+  /** `isAlive`: whether somebody still serves the mount, or is about to. */
   constructor(
     vmName: string,
     socketPath: string,
     mount: { readonly mountPath: string; readonly ephemeral: boolean },
+    isAlive: () => Promise<boolean>,
   ) {
     this.mountPath = mount.mountPath;
     this.ephemeral = mount.ephemeral;
     this.#vmName = vmName;
     this.#socketPath = socketPath;
+    this.#isAlive = isAlive;
   }
 
   status(): Promise<DaemonStatus> {
@@ -60,22 +72,58 @@ export class ControlClient implements DaemonClient {
     parameters: ControlMethods[M]['parameters'],
     options: CallOptions = {},
   ): Promise<ControlMethods[M]['result']> {
-    const response = await this.#send(method, JSON.stringify(parameters), options.signal);
+    const body = JSON.stringify(parameters);
+    const deadlineMs = performance.now() + restartTimeoutMs;
+    for (;;) {
+      const response = await this.#connect(method, body, deadlineMs, options.signal);
+      const answer = await this.#answer<M>(response, method, options);
+      if (answer !== undefined) return answer.result;
+      // The socket closed without a result: the daemon died while it worked.
+      if (!(await this.#isAlive())) throw new NotMounted(this.#vmName);
+      if (!repeatable.has(method)) throw new DaemonRestarted(this.#vmName, method);
+    }
+  }
+
+  async #answer<M extends ControlMethod>(
+    response: IncomingMessage,
+    method: M,
+    options: CallOptions,
+  ): Promise<{ readonly result: ControlMethods[M]['result'] } | undefined> {
     try {
       for await (const message of messages(response)) {
         if ('progress' in message) options.onProgress?.(message.progress);
         else if ('error' in message) throw new RemoteError(message.error);
-        else return message.result as ControlMethods[M]['result'];
+        else return { result: message.result as ControlMethods[M]['result'] };
       }
     } catch (error) {
       if (options.signal?.aborted === true) throw new Cancelled(`isr ${method}`);
-      throw error;
+      if (connectionErrorCode(error) !== 'ECONNRESET') throw error;
     } finally {
       response.destroy();
     }
     if (options.signal?.aborted === true) throw new Cancelled(`isr ${method}`);
-    // The socket closed without a result: the daemon died while it worked.
-    throw new NotMounted(this.#vmName);
+    return undefined;
+  }
+
+  /** While a worker is being replaced, nobody listens for a moment. */
+  async #connect(
+    method: ControlMethod,
+    body: string,
+    deadlineMs: number,
+    signal: AbortSignal | undefined,
+  ): Promise<IncomingMessage> {
+    for (;;) {
+      try {
+        return await this.#send(method, body, signal);
+      } catch (error) {
+        if (signal?.aborted === true) throw new Cancelled(`isr ${method}`);
+        const code = connectionErrorCode(error) ?? '';
+        if (!nobodyListens.has(code) && !hungUp.has(code)) throw error;
+        if (performance.now() > deadlineMs || !(await this.#isAlive())) throw new NotMounted(this.#vmName);
+        if (hungUp.has(code) && !repeatable.has(method)) throw new DaemonRestarted(this.#vmName, method);
+        await sleep(retryIntervalMs);
+      }
+    }
   }
 
   #send(method: string, body: string, signal: AbortSignal | undefined): Promise<IncomingMessage> {
@@ -91,15 +139,18 @@ export class ControlClient implements DaemonClient {
         },
         resolve,
       );
-      request.once('error', (error) => {
-        if (signal?.aborted === true) reject(new Cancelled(`isr ${method}`));
-        else if (['ENOENT', 'ECONNREFUSED', 'ECONNRESET'].includes(systemErrorCode(error) ?? '')) {
-          reject(new NotMounted(this.#vmName));
-        } else reject(error);
-      });
+      request.once('error', reject);
       request.end(body);
     });
   }
+}
+
+const nobodyListens: ReadonlySet<string> = new Set(['ENOENT', 'ECONNREFUSED']);
+const hungUp: ReadonlySet<string> = new Set(['ECONNRESET', 'EPIPE']);
+
+/** Also of errors that Node itself makes when the other side hangs up, which name no system call. */
+function connectionErrorCode(error: unknown): string | undefined {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
 }
 
 /** Splits a response into its lines. The daemon is ours: its messages are well formed and short. */

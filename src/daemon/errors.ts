@@ -88,6 +88,17 @@ export class DaemonDied extends IsrError {
   }
 }
 
+/** The daemon's worker died while it did what was asked of it, and another has taken its place. */
+export class DaemonRestarted extends IsrError {
+  override readonly code = 'DAEMON_RESTARTED';
+  constructor(vmName: string, method: string) {
+    super(`The daemon of ${vmName} died during ${method} and was started again; what it was doing is lost.`, {
+      facts: { vm: vmName, method },
+      remedy: 'The mount goes on, and nothing that was acknowledged is lost. Run the command again.',
+    });
+  }
+}
+
 /** An operating error that happened in the daemon, as it was there. */
 export class RemoteError extends IsrError {
   override readonly code: string;

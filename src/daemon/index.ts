@@ -2,6 +2,7 @@
 export {
   AlreadyMounted,
   DaemonDied,
+  DaemonRestarted,
   EphemeralMount,
   NoLocalChanges,
   NotMounted,

@@ -5,7 +5,7 @@ import { Cancelled } from '../base/index.js';
 import type { HostHome, VmPaths } from '../host/index.js';
 import { ControlClient } from './control-client.js';
 import { AlreadyMounted, DaemonDied, RemoteError, type WireError } from './errors.js';
-import { clearDeadDaemon, findDaemon } from './record.js';
+import { awaitOrphanedWorker, clearDeadDaemon, findDaemon } from './record.js';
 import type { Program } from './supervisor-protocol.js';
 import type { DaemonClient, MountRequest } from './types.js';
 
@@ -48,6 +48,7 @@ export async function mountVm(options: {
 }): Promise<DaemonClient> {
   const { vmName } = options.mount;
   const paths = await options.home.makeVmPaths(options.repositoryId, vmName);
+  await awaitOrphanedWorker(paths);
   const found = await findDaemon(paths);
   if (found.state === 'alive') throw new AlreadyMounted(vmName, found.record.mountPath);
   await clearDeadDaemon(paths);
@@ -61,7 +62,7 @@ export async function mountVm(options: {
       stdio: ['ignore', log.fd, log.fd, 'ipc'],
     });
     const mountPath = await startUp(child, paths, options);
-    return new ControlClient(vmName, paths.controlSocket, { mountPath, ephemeral: options.mount.ephemeral });
+    return clientOf(paths, vmName, { mountPath, ephemeral: options.mount.ephemeral });
   } finally {
     await log.close();
   }
@@ -70,7 +71,16 @@ export async function mountVm(options: {
 /** The daemon of a mounted VM; undefined when it is not mounted (a dead daemon's leavings do not count). */
 export async function connectDaemon(paths: VmPaths, vmName: string): Promise<DaemonClient | undefined> {
   const found = await findDaemon(paths);
-  return found.state === 'alive' ? new ControlClient(vmName, paths.controlSocket, found.record) : undefined;
+  return found.state === 'alive' ? clientOf(paths, vmName, found.record) : undefined;
+}
+
+function clientOf(
+  paths: VmPaths,
+  vmName: string,
+  mount: { readonly mountPath: string; readonly ephemeral: boolean },
+): DaemonClient {
+  const isAlive = async (): Promise<boolean> => (await findDaemon(paths)).state === 'alive';
+  return new ControlClient(vmName, paths.controlSocket, mount, isAlive);
 }
 
 function startUp(

@@ -37,6 +37,7 @@ async function run(start: StartMessage): Promise<void> {
 
 async function goOn({ start, goOn: { connection, restarts, ...rest } }: GoOnMessage): Promise<void> {
   const supervision = Supervision.continue(restarts);
+  process.on('uncaughtExceptionMonitor', (error) => supervision.failing(error));
   const descriptors = { fd: inheritedFd.connection, lockFd: inheritedFd.lock };
   try {
     const home = await openHostHome(start.homePath);

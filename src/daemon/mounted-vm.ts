@@ -124,7 +124,8 @@ export class MountedVm {
       session.repository.codec.start();
       return mounted;
     } catch (error) {
-      await resources[Symbol.asyncDispose]();
+      // A mount that goes on is the supervisor's, which tries again.
+      if (takeOver === undefined) await resources[Symbol.asyncDispose]();
       throw error;
     }
   }

@@ -1,4 +1,5 @@
 import { readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import * as v from 'valibot';
 import { systemErrorCode } from '../base/index.js';
 import { clearStaleMount, isStaleMount } from '../fuse/index.js';
@@ -16,6 +17,9 @@ const recordSchema = v.object({
   /** Why the supervisor stopped replacing workers. */
   gaveUp: v.optional(v.string()),
 });
+
+/** A worker that is alone flushes, and unmounts when programs that use the mount had time to end. */
+const orphanTimeoutMs = 20_000;
 
 /** Which process serves a VM's mount, and where. */
 export type DaemonRecord = v.InferOutput<typeof recordSchema>;
@@ -54,6 +58,25 @@ export async function findDaemon(
     ({ pid, startTime }) => isProcessAlive(pid, startTime),
   );
   return { state: isAlive ? 'alive' : 'dead', record };
+}
+
+/**
+ * Waits for a worker without its supervisor, which is about to end in order; then the daemon is dead, or none. Returns
+ * when it has, or after a while.
+ */
+export async function awaitOrphanedWorker(paths: VmPaths): Promise<void> {
+  const deadlineMs = performance.now() + orphanTimeoutMs;
+  while (performance.now() < deadlineMs) {
+    const record = await readRecord(paths);
+    const { worker } = record ?? {};
+    const isOrphan =
+      record !== undefined &&
+      worker !== undefined &&
+      !isProcessAlive(record.pid, record.startTime) &&
+      isProcessAlive(worker.pid, worker.startTime);
+    if (!isOrphan) return;
+    await sleep(50);
+  }
 }
 
 /** Clears what a dead daemon left: its mount, which answers every access with ENOTCONN, and its record. */

@@ -126,7 +126,8 @@ export class VmSession implements AsyncDisposable {
       if (request.purpose === 'use') await session.#adoptEarlier();
       return session;
     } catch (error) {
-      await resources[Symbol.asyncDispose]();
+      // The next process goes on with what this one holds for the mount: it just ends.
+      if (!goesOn(request)) await resources[Symbol.asyncDispose]();
       throw error;
     }
   }
@@ -389,6 +390,11 @@ export class VmSession implements AsyncDisposable {
   }
 }
 
+/** Whether the session is one of a mount that outlived the process which opened it before. */
+function goesOn(request: SessionRequest): boolean {
+  return (request.mount?.life ?? 0) > 0;
+}
+
 async function openParts(request: SessionRequest, resources: ResourceStack): Promise<SessionParts> {
   const { home, vmName } = request;
   const repository = await openRepository(home, request.repositoryUrl);
@@ -398,18 +404,17 @@ async function openParts(request: SessionRequest, resources: ResourceStack): Pro
   const paths = await home.makeVmPaths(repository.header.repositoryId, vmName);
   const lock = request.mount?.lock ?? takeVmLock(paths, vmName);
   resources.defer(lock.release);
-  const goesOn = (request.mount?.life ?? 0) > 0;
 
   const overlayDirectory = request.ephemeral ? `${paths.overlay}-ephemeral` : paths.overlay;
   if (request.ephemeral) {
-    if (!goesOn) await dropOverlay(paths, overlayDirectory);
+    if (!goesOn(request)) await dropOverlay(paths, overlayDirectory);
     resources.defer(() => dropOverlay(paths, overlayDirectory));
   }
   const groundRequest = {
     ...{ vmName, version: request.version, ephemeral: request.ephemeral, purpose: request.purpose },
     ...{ host: home.identity, paths, overlayDirectory },
   };
-  const { ground, lease } = goesOn
+  const { ground, lease } = goesOn(request)
     ? await sameGroundAndLease(request, history, groundRequest)
     : await findGroundAndLease(request, history, groundRequest);
 

@@ -2,7 +2,10 @@ import { spawn, type ChildProcess, type Serializable } from 'node:child_process'
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import createDebug from 'debug';
-import type { Restarts, StopMessage, SuperviseMessage, WorkerMessage } from './supervisor-protocol.js';
+import { systemErrorCode } from '../base/index.js';
+import { FileSystemError } from '../fs/index.js';
+import { StoreUnreachable } from '../store/index.js';
+import type { Restarts, SuperviseMessage, SupervisorMessage, WorkerMessage } from './supervisor-protocol.js';
 
 const debug = createDebug('isr:daemon');
 
@@ -30,6 +33,9 @@ export class Supervision {
   #progressTimer: NodeJS.Timeout | undefined;
   #stopReason: string | undefined;
   #ended = false;
+  #onListening: () => void = () => undefined;
+  /** Settled when the supervisor hears what it is told, or is gone. */
+  readonly #listening = new Promise<void>((resolve) => (this.#onListening = resolve));
 
   private constructor(channel: Channel, restarts: Restarts) {
     this.#channel = channel;
@@ -46,24 +52,25 @@ export class Supervision {
       cwd: '/',
       detached: true,
       // A foreground mount writes its result to the standard output.
-      stdio: ['ignore', 2, 2, 'ipc', descriptors.connection, descriptors.lock],
+      stdio: ['pipe', 2, 2, 'ipc', descriptors.connection, descriptors.lock],
     });
     await once(child, 'spawn');
+    child.stdin?.on('error', () => undefined).end(JSON.stringify(mount));
     const supervision = new Supervision(channelTo(child), {
       count: 0,
       lastReason: undefined,
       lastAt: undefined,
     });
-    child.on('message', (message) => supervision.#hear(message as StopMessage));
+    child.on('message', (message) => supervision.#hear(message as SupervisorMessage));
     child.once('disconnect', () => supervision.#stop('the supervisor is gone'));
-    child.send(mount);
     return supervision;
   }
 
   /** For a worker that its supervisor has started. */
   static continue(restarts: Restarts): Supervision {
     const supervision = new Supervision(channelToParent(), restarts);
-    process.on('message', (message) => supervision.#hear(message as StopMessage));
+    supervision.#onListening();
+    process.on('message', (message) => supervision.#hear(message as SupervisorMessage));
     process.once('disconnect', () => supervision.#stop('the supervisor is gone'));
     return supervision;
   }
@@ -85,7 +92,8 @@ export class Supervision {
 
   /** This process is about to die, and knows why. */
   failing(error: unknown): void {
-    this.#send({ tell: 'failing', reason: error instanceof Error ? error.message : String(error) });
+    const reason = error instanceof Error ? error.message : String(error);
+    this.#send({ tell: 'failing', reason, needsOnlyTime: needsOnlyTime(error) });
   }
 
   /** The mount has ended: the supervisor ends, too. Idempotent. */
@@ -93,6 +101,7 @@ export class Supervision {
     if (this.#ended) return;
     this.#ended = true;
     clearInterval(this.#progressTimer);
+    await this.#listening;
     await new Promise<void>((resolve) =>
       this.#channel.send({ tell: 'ended' } satisfies WorkerMessage, resolve),
     );
@@ -103,11 +112,13 @@ export class Supervision {
     this.#channel.send(message, () => undefined);
   }
 
-  #hear({ stop }: StopMessage): void {
-    this.#stop(`the supervisor got ${stop}`);
+  #hear(message: SupervisorMessage): void {
+    if ('stop' in message) this.#stop(`the supervisor got ${message.stop}`);
+    else this.#onListening();
   }
 
   #stop(reason: string): void {
+    this.#onListening();
     if (this.#ended) return;
     debug('%s', reason);
     this.#stopReason = reason;
@@ -138,4 +149,10 @@ function channelToParent(): Channel {
       if (process.connected) process.disconnect();
     },
   };
+}
+
+function needsOnlyTime(error: unknown): boolean {
+  if (error instanceof StoreUnreachable) return true;
+  const errno = error instanceof FileSystemError ? error.errno : systemErrorCode(error);
+  return errno === 'ENOSPC' || errno === 'EDQUOT';
 }

@@ -16,7 +16,7 @@ export interface Program {
   readonly parameters: readonly string[];
 }
 
-/** The first message to a supervisor. */
+/** What a supervisor reads from its standard input. */
 export interface SuperviseMessage {
   readonly program: Program;
   readonly start: StartMessage;
@@ -46,16 +46,15 @@ export interface GoOnMessage {
   };
 }
 
-/** What a supervisor asks of its worker later on. */
-export interface StopMessage {
-  readonly stop: NodeJS.Signals;
-}
+/** What a supervisor tells later on: that it hears its first worker; that the mount is to end. */
+export type SupervisorMessage = { readonly listening: true } | { readonly stop: NodeJS.Signals };
 
 /**
  * What a worker tells: that it does its work, so that its death is no part of a crash loop; why it is about to die,
- * where it knows; that the mount has ended, and all is well.
+ * where it knows, and whether that is only because it needs something that will come back (a store, room on the disk);
+ * that the mount has ended, and all is well.
  */
 export type WorkerMessage =
   | { readonly tell: 'progress' }
-  | { readonly tell: 'failing'; readonly reason: string }
+  | { readonly tell: 'failing'; readonly reason: string; readonly needsOnlyTime: boolean }
   | { readonly tell: 'ended' };

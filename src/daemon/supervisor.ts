@@ -10,10 +10,13 @@ import {
   inheritedFd,
   type GoOnMessage,
   type Restarts,
-  type StopMessage,
   type SuperviseMessage,
+  type SupervisorMessage,
   type WorkerMessage,
 } from './supervisor-protocol.js';
+
+/** After a worker could not begin for want of something that will come back. */
+const patienceMs = 1_000;
 
 /** A worker that lived so long has made progress, whatever it said. */
 const progressAfterMs = 10_000;
@@ -28,26 +31,34 @@ class Supervisor {
   #child: ChildProcess | undefined;
   #startedAtMs = performance.now();
   #progressed = false;
-  #failure: string | undefined;
+  #failure: Extract<WorkerMessage, { tell: 'failing' }> | undefined;
   #ended = false;
   #stopping: NodeJS.Signals | undefined;
 
   constructor(mount: SuperviseMessage) {
     this.#mount = mount;
-    process.on('message', (message) => this.#hear(message as WorkerMessage));
-    process.on('disconnect', () => this.#onDeath('was killed'));
+  }
+
+  begin(): void {
     for (const signal of stopSignals) process.on(signal, () => this.#stop(signal));
+    process.on('message', (message) => this.#hear(message as WorkerMessage));
+    if (!process.connected) {
+      this.#onDeath('was killed');
+      return;
+    }
+    process.on('disconnect', () => this.#onDeath('was killed'));
+    this.#tell({ listening: true } satisfies SupervisorMessage);
   }
 
   #hear(message: WorkerMessage): void {
     if (message.tell === 'progress') this.#progressed = true;
-    else if (message.tell === 'failing') this.#failure = message.reason;
+    else if (message.tell === 'failing') this.#failure = message;
     else this.#ended = true;
   }
 
   #stop(signal: NodeJS.Signals): void {
     this.#stopping = signal;
-    this.#tell({ stop: signal } satisfies StopMessage);
+    this.#tell({ stop: signal } satisfies SupervisorMessage);
   }
 
   #tell(message: Serializable): void {
@@ -58,15 +69,23 @@ class Supervisor {
 
   #onDeath(how: string): void {
     if (this.#ended) process.exit(0);
-    const reason = this.#failure === undefined ? how : `${how}: ${this.#failure}`;
+    const reason = this.#failure === undefined ? how : `${how}: ${this.#failure.reason}`;
     const { count } = this.#restarts;
     this.#restarts = { count: count + 1, lastReason: reason, lastAt: new Date().toISOString() };
     const progressed = this.#progressed || performance.now() - this.#startedAtMs > progressAfterMs;
-    const verdict = this.#policy.died(progressed);
     log(`the worker ${reason}`);
+    if (this.#failure?.needsOnlyTime === true) {
+      this.#startWorkerIn(patienceMs);
+      return;
+    }
+    const verdict = this.#policy.died(progressed);
     if ('giveUp' in verdict) this.#giveUp(`${verdict.giveUp}; the last ${reason}`);
-    else if (verdict.restartInMs === 0) this.#startWorker();
-    else setTimeout(() => this.#startWorker(), verdict.restartInMs);
+    else this.#startWorkerIn(verdict.restartInMs);
+  }
+
+  #startWorkerIn(pauseMs: number): void {
+    if (pauseMs === 0) this.#startWorker();
+    else setTimeout(() => this.#startWorker(), pauseMs);
   }
 
   #startWorker(): void {
@@ -125,4 +144,6 @@ function log(text: string): void {
 }
 
 process.title = `isr supervisor: ${process.argv[2] ?? ''}`;
-process.once('message', (message) => new Supervisor(message as SuperviseMessage));
+// Not over the channel: what lies there is lost if the worker dies before this process listens.
+const supervisor = new Supervisor(JSON.parse(readFileSync(0, 'utf8')) as SuperviseMessage);
+supervisor.begin();

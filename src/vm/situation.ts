@@ -46,6 +46,8 @@ export interface LocalVm extends SituationFacts {
   readonly situation: Situation;
   /** While a daemon answers. */
   readonly mount: DaemonStatus | undefined;
+  /** Why the supervisor of a daemon that died stopped replacing its workers. */
+  readonly gaveUp: string | undefined;
   readonly dirtyBytes: number;
 }
 
@@ -56,8 +58,8 @@ export async function inspectVm(target: VmTarget): Promise<LocalVm> {
   const guest = await readGuestEntry(paths);
   const client = await connectDaemon(paths, vmName);
   const mount = await client?.status().catch(() => undefined);
-  const state =
-    client === undefined ? (await findDaemon(paths)).state : mount === undefined ? 'silent' : 'alive';
+  const found = await findDaemon(paths);
+  const state = client === undefined ? found.state : mount === undefined ? 'silent' : 'alive';
   // A daemon that ended between two looks is none.
   const daemon = client === undefined && state === 'alive' ? 'none' : state;
   const summary = client === undefined ? await readOverlaySummary(paths.overlay) : undefined;
@@ -75,6 +77,7 @@ export async function inspectVm(target: VmTarget): Promise<LocalVm> {
     ...facts,
     situation: situationOf(facts),
     mount,
+    gaveUp: daemon === 'dead' && found.state !== 'none' ? found.record.gaveUp : undefined,
     dirtyBytes: mount?.dirtyBytes ?? summary?.dirtyBytes ?? 0,
   };
 }

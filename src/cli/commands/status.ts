@@ -74,6 +74,7 @@ async function statusOfOne(context: CommandContext, vmName: string): Promise<voi
     formatFields([
       ['VM', vmName],
       ['State', vm.situation.happened],
+      ...(vm.gaveUp === undefined ? [] : [['Daemon', `gave up: ${vm.gaveUp}`] as const]),
       ['Unpublished', describeUnpublished(vm)],
       ['Newest version', newest === undefined ? 'unknown' : String(newest)],
       ['Lease', describeAnyLease(lease, identity)],
@@ -82,10 +83,12 @@ async function statusOfOne(context: CommandContext, vmName: string): Promise<voi
   );
 }
 
-function asJson({ vmName, daemon, guest, situation, dirtyBytes, changedFiles }: LocalVm): object {
+function asJson(vm: LocalVm): object {
+  const { vmName, daemon, gaveUp, guest, situation, dirtyBytes, changedFiles } = vm;
   return {
     vmName,
     daemonState: daemon,
+    gaveUp,
     guest: guest.guest,
     guestSince: guest.since,
     situation: { ...situation, next: situation.next ?? null },
@@ -164,6 +167,7 @@ function describeMounted(vm: LocalVm, mount: DaemonStatus, here: HostIdentity): 
     ['Requests', `${engine.requests} through ${engine.name}, ${engine.requestsWaiting} waiting`],
     ['Errors', describeErrors(mount)],
     ['Daemon', `process ${daemon.workerPid}, ${formatBytes(daemon.residentBytes)} resident`],
+    ['Supervisor', describeSupervision(daemon)],
   ];
   if (engine.dirtyLimitLifted === false) {
     fields.push([
@@ -180,6 +184,16 @@ function describeMounted(vm: LocalVm, mount: DaemonStatus, here: HostIdentity): 
     fields.push(['Waiting', `for room on this host's disk since ${since}: free some, and the guest goes on`]);
   }
   return formatFields(fields);
+}
+
+function describeSupervision(daemon: DaemonStatus['daemon']): string {
+  const { supervisorPid, unsupervised, restarts, lastRestart } = daemon;
+  if (supervisorPid === undefined) return `none: ${unsupervised ?? ''}; the mount ends with its daemon`;
+  const history =
+    lastRestart === undefined
+      ? 'no restarts'
+      : `${formatCount(restarts, 'restart')}, the last at ${formatDate(new Date(lastRestart.at))}: the worker ${lastRestart.reason}`;
+  return `process ${supervisorPid}, ${history}`;
 }
 
 function describeChunks({ local, total }: { readonly local: number; readonly total: number }): string {

@@ -24,8 +24,9 @@ export class FakeKernel {
   #unique = 0n;
   #onAnswer: () => void = () => undefined;
 
-  constructor(fileSystem: FileSystem) {
-    this.requests = new Requests(fileSystem, (answer, lengthBytes) => this.#receive(answer, lengthBytes));
+  constructor(fileSystem: FileSystem, life = 0) {
+    const receive = (answer: Uint8Array, lengthBytes: number) => this.#receive(answer, lengthBytes);
+    this.requests = new Requests(fileSystem, receive, { life });
   }
 
   /** Bytes as they are, with no care taken. */
@@ -37,19 +38,20 @@ export class FakeKernel {
   send(
     operation: OperationName | number,
     body: Uint8Array = Buffer.alloc(0),
-    header: { readonly nodeid?: number; readonly pid?: number } = {},
+    header: { readonly nodeid?: number; readonly pid?: number; readonly unique?: bigint } = {},
   ): { readonly unique: bigint; readonly outcome: Outcome } {
     const { at, bytes } = fuse_in_header;
     const message = Buffer.alloc(bytes + body.length);
     // Even, as the kernel's are.
     this.#unique += 2n;
+    const unique = header.unique ?? this.#unique;
     message.writeUInt32LE(message.length, at.len);
     message.writeUInt32LE(typeof operation === 'number' ? operation : opcode[operation], at.opcode);
-    message.writeBigUInt64LE(this.#unique, at.unique);
+    message.writeBigUInt64LE(unique, at.unique);
     message.writeBigUInt64LE(BigInt(header.nodeid ?? 1), at.nodeid);
     message.writeUInt32LE(header.pid ?? 0, at.pid);
     message.set(body, bytes);
-    return { unique: this.#unique, outcome: this.sendBytes(message) };
+    return { unique, outcome: this.sendBytes(message) };
   }
 
   /** Sends a request that is answered in place. */
