@@ -1,7 +1,9 @@
 /** Processes that serve a mount die, and programs that use it notice nothing. */
 import { createHash, randomBytes } from 'node:crypto';
 import { readFile, rename, writeFile } from 'node:fs/promises';
+import { request } from 'node:http';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { findDaemon } from '../src/daemon/index.js';
@@ -291,6 +293,59 @@ t.test('a crash loop ends: the mount goes, the overlay stays, and the status say
   t.equal((await runProgram('stat', [join(mountPath, 'new')])).exitCode, 0);
   await endInOrder(t, mount);
 });
+
+t.test('another program takes over under load; one that cannot gives way again', async (t) => {
+  const mount = await SupervisedMount.make(t, { file: randomBytes(2 ** 20) });
+  const { vmName, mountPath } = mount.trial;
+  const program = new Program(
+    t,
+    `import os, select, sys
+os.chdir(sys.argv[1])
+count = 0
+held = os.open("held", os.O_RDWR | os.O_CREAT)
+print("ready")
+while not select.select([sys.stdin], [], [], 0)[0]:
+    count += 1
+    os.mkdir("directory")
+    os.rename("directory", "renamed")
+    os.pwrite(held, count.to_bytes(8, "little"), 8 * count)
+    os.rmdir("renamed")
+data = os.pread(held, 8 * count, 8)
+assert [int.from_bytes(data[at:at + 8], "little") for at in range(0, len(data), 8)] == list(range(1, count + 1))
+print("rounds", count)`,
+    mountPath,
+  );
+  await program.says('ready');
+  const before = await mount.processes();
+  const upgraded = await mount.host.isr<{ workerPid: number }>(['upgrade', vmName], mount.url);
+  t.not(upgraded.workerPid, before.workerPid);
+  const { workerPid } = upgraded;
+  t.match(await mount.processes(), { workerPid, supervisorPid: before.supervisorPid, restarts: 0 });
+
+  const broken = { execPath: process.execPath, parameters: [join(mount.trial.root, 'missing.js')] };
+  await postTo(mount.paths.controlSocket, 'upgrade', { program: broken });
+  await eventually('the program before serves again', async () => {
+    const now = await mount.processes().catch(() => undefined);
+    return now !== undefined && now.workerPid !== upgraded.workerPid;
+  });
+  t.match(await mount.processes(), { program: before.program, restarts: 1 });
+  program.next();
+  t.match(await program.ended, { exitCode: 0, complaints: '' });
+  await endInOrder(t, mount);
+});
+
+/** Asks a daemon for something that no command would. */
+function postTo(socketPath: string, method: string, parameters: unknown): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const body = JSON.stringify(parameters);
+    const headers = { 'content-length': Buffer.byteLength(body) };
+    request({ socketPath, path: `/${method}`, method: 'POST', headers, agent: false }, (response) => {
+      text(response).then(resolve, reject);
+    })
+      .once('error', reject)
+      .end(body);
+  });
+}
 
 t.test('signals to either process unmount', async (t) => {
   const mount = await SupervisedMount.make(t, { file: 'content' });

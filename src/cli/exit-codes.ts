@@ -55,6 +55,7 @@ const exitCodeOfError: Readonly<Record<string, ExitCode>> = {
   ALREADY_MOUNTED: exitCodes.conflict,
   MOUNT_BUSY: exitCodes.conflict,
   VM_BUSY: exitCodes.conflict,
+  NOT_SUPERVISED: exitCodes.conflict,
   OVERLAY_BEHIND: exitCodes.conflict,
   SOURCE_CHANGED: exitCodes.conflict,
   FILE_SYSTEM_BUSY: exitCodes.conflict,
@@ -106,6 +107,7 @@ const exitCodeOfError: Readonly<Record<string, ExitCode>> = {
   // These mean that the host lacks something or that a process of ours died: nothing of the groups above.
   DAEMON_DIED: exitCodes.unexpected,
   DAEMON_RESTARTED: exitCodes.unexpected,
+  UPGRADE_FAILED: exitCodes.unexpected,
   ENGINE_UNAVAILABLE: exitCodes.unexpected,
   FILE_SYSTEM: exitCodes.unexpected,
   EXPORT_FAILED: exitCodes.unexpected,

@@ -54,6 +54,11 @@ const commandTable: readonly CommandEntry[] = [
     load: () => import('./commands/status.js'),
   },
   {
+    name: 'upgrade',
+    summary: 'let the isr that is installed now serve a mount',
+    load: () => import('./commands/upgrade.js'),
+  },
+  {
     name: 'start',
     summary: 'mount a VM and boot it',
     load: () => import('./commands/start.js'),

@@ -2,7 +2,8 @@ import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Cancelled, type ProgressListener } from '../base/index.js';
 import type { ControlMessage, ControlMethod, ControlMethods } from './control-protocol.js';
-import { DaemonRestarted, NotMounted, RemoteError } from './errors.js';
+import { DaemonRestarted, NotMounted, RemoteError, UpgradeFailed } from './errors.js';
+import { workerProgram } from './worker-program.js';
 import type { WarmRequest } from '../fetch/index.js';
 import type { DaemonClient, DaemonStatus, PublishResult, UnmountResult, WarmResult } from './types.js';
 
@@ -61,6 +62,21 @@ export class ControlClient implements DaemonClient {
     options: { readonly signal?: AbortSignal; readonly onProgress?: ProgressListener },
   ): Promise<WarmResult> {
     return this.#call('warm', request, options);
+  }
+
+  async upgrade(): Promise<void> {
+    const { workerPid } = (await this.status()).daemon;
+    const program = workerProgram(this.#vmName);
+    await this.#call('upgrade', { program });
+    for (;;) {
+      const { daemon } = await this.status();
+      if (daemon.workerPid === workerPid) {
+        await sleep(retryIntervalMs);
+        continue;
+      }
+      if (program.parameters.includes(daemon.program)) return;
+      throw new UpgradeFailed(this.#vmName, program.parameters.join(' '));
+    }
   }
 
   unmount(): Promise<UnmountResult> {

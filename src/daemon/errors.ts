@@ -99,6 +99,28 @@ export class DaemonRestarted extends IsrError {
   }
 }
 
+/** Nobody could start another worker for this mount. */
+export class NotSupervised extends IsrError {
+  override readonly code = 'NOT_SUPERVISED';
+  constructor(vmName: string, reason: string) {
+    super(`The daemon of ${vmName} cannot be replaced while it is mounted: ${reason}.`, {
+      facts: { vm: vmName, reason },
+      remedy: `Unmount it with \`isr umount ${vmName}\`, and mount it again.`,
+    });
+  }
+}
+
+/** The program that was to take over could not; the one before serves again. */
+export class UpgradeFailed extends IsrError {
+  override readonly code = 'UPGRADE_FAILED';
+  constructor(vmName: string, program: string) {
+    super(`${program} could not take over ${vmName}; the program before goes on.`, {
+      facts: { vm: vmName, program },
+      remedy: 'Its daemon.log says why. The mount was not interrupted.',
+    });
+  }
+}
+
 /** An operating error that happened in the daemon, as it was there. */
 export class RemoteError extends IsrError {
   override readonly code: string;

@@ -6,9 +6,11 @@ export {
   EphemeralMount,
   NoLocalChanges,
   NotMounted,
+  NotSupervised,
   OldVersionNeedsEphemeral,
   OverlayBehind,
   RemoteError,
+  UpgradeFailed,
   VmBusy,
 } from './errors.js';
 export { connectDaemon, mountVm } from './launch.js';

@@ -1,13 +1,12 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { open, readFile } from 'node:fs/promises';
-import { fileURLToPath } from 'node:url';
 import { Cancelled } from '../base/index.js';
 import type { HostHome, VmPaths } from '../host/index.js';
 import { ControlClient } from './control-client.js';
 import { AlreadyMounted, DaemonDied, RemoteError, type WireError } from './errors.js';
 import { awaitOrphanedWorker, clearDeadDaemon, findDaemon } from './record.js';
-import type { Program } from './supervisor-protocol.js';
 import type { DaemonClient, MountRequest } from './types.js';
+import { workerProgram } from './worker-program.js';
 
 /** What the launching command tells the daemon over the start-up channel. Keys are read by the daemon itself. */
 export interface StartMessage {
@@ -18,19 +17,6 @@ export interface StartMessage {
 
 /** What the daemon answers, once. */
 export type ReadyMessage = { readonly ready: { readonly mountPath: string } } | { readonly error: WireError };
-
-const daemonMain = fileURLToPath(new URL('./main.js', import.meta.url));
-
-/**
- * A new generation of 1 MiB instead of 16 is collected so often that buffers outside V8's heap, which it does not weigh
- * enough, never pile up: the difference is 50 MB of resident memory while chunks stream through, at no measured cost.
- */
-const daemonOptions = ['--max-semi-space-size=1'];
-
-/** The program that serves a mount. */
-export function workerProgram(vmName: string): Program {
-  return { execPath: process.execPath, parameters: [...daemonOptions, daemonMain, vmName] };
-}
 
 /** Lines of the daemon's log that an error shows. */
 const logTailLines = 5;

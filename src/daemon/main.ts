@@ -6,6 +6,7 @@ import debug from 'debug';
 import { openHostHome } from '../host/index.js';
 import { toWire } from './errors.js';
 import type { ReadyMessage, StartMessage } from './launch.js';
+import { protectWorker } from './protection.js';
 import { serveMount } from './serve.js';
 import { Supervision } from './supervision.js';
 import { inheritedFd, type GoOnMessage } from './supervisor-protocol.js';
@@ -16,6 +17,8 @@ debug.enable(namespaces);
 process.env['ISR_DEBUG'] = namespaces;
 delete process.env['DEBUG'];
 process.title = `isr: ${process.argv[2] ?? ''}`;
+
+protectWorker();
 
 process.once('message', (message) => {
   const first = message as StartMessage | GoOnMessage;

@@ -15,10 +15,13 @@ import type { HostHome, VmPaths } from '../host/index.js';
 import { localDirectoryOf } from '../store/index.js';
 import { inheritedLock } from '../system/index.js';
 import { ControlServer, type ControlHandlers } from './control-server.js';
-import { workerProgram } from './launch.js';
+import { protectWorker } from './protection.js';
 import { removeRecord, writeRecord } from './record.js';
 import { VmSession } from './session.js';
+import { NotSupervised } from './errors.js';
 import { Supervision } from './supervision.js';
+import type { Program } from './supervisor-protocol.js';
+import { workerProgram } from './worker-program.js';
 import type { DaemonStatus, MountRequest, UnmountResult } from './types.js';
 
 const debug = createDebug('isr:daemon');
@@ -33,6 +36,9 @@ const busyGraceMs = 3000;
 
 /** How long `status` waits for what only the store knows. */
 const statusTimeoutMs = 2000;
+
+/** How long a worker that makes room waits for control requests under way. */
+const farewellMs = 1000;
 
 export interface ServeRequest {
   readonly home: HostHome;
@@ -243,18 +249,31 @@ export class MountedVm {
   }
 
   #processes(): Omit<DaemonStatus['daemon'], 'residentBytes'> {
-    const workerPid = process.pid;
+    const worker = {
+      ...{ workerPid: process.pid, program: process.argv[1] ?? '' },
+      protection: protectWorker(),
+    };
     if (this.#supervision === undefined) {
       const unsupervised =
         this.#engine.name === 'kernel'
           ? 'the kernel of this host cannot send requests again (Linux 6.9 or newer can)'
           : `the engine ${this.#engine.name} cannot pass a mount on`;
-      return { workerPid, supervisorPid: undefined, unsupervised, restarts: 0, lastRestart: undefined };
+      return { ...worker, supervisorPid: undefined, unsupervised, restarts: 0, lastRestart: undefined };
     }
     const { supervisorPid, restarts } = this.#supervision;
     const { count, lastAt: at, lastReason: reason } = restarts;
     const lastRestart = at === undefined || reason === undefined ? undefined : { at, reason };
-    return { workerPid, supervisorPid, unsupervised: undefined, restarts: count, lastRestart };
+    return { ...worker, supervisorPid, unsupervised: undefined, restarts: count, lastRestart };
+  }
+
+  /**
+   * Ends this process between two requests. What it has begun is answered, or comes again to the next one, as after a
+   * crash: there is one way to go on, and it is the one that is tried most.
+   */
+  async #makeRoomFor(program: Program, supervision: Supervision): Promise<void> {
+    // The request for it has come over this server.
+    await Promise.race([this.#server?.[Symbol.asyncDispose](), sleep(farewellMs)]);
+    if (await supervision.makeRoomFor(program)) process.exit(0);
   }
 
   #handlers(): ControlHandlers {
@@ -267,6 +286,14 @@ export class MountedVm {
       },
       publish: ({ releaseLease }, call) => session.publish({ releaseLease, ...call }),
       warm: (request, call) => session.warm(request, call),
+      upgrade: async ({ program }) => {
+        const { unsupervised } = this.#processes();
+        if (this.#supervision === undefined) throw new NotSupervised(session.vmName, unsupervised ?? '');
+        await session.whenPublished();
+        await session.flush();
+        void this.#makeRoomFor(program, this.#supervision);
+        return null;
+      },
       unmount: () => this.unmount(),
     };
   }

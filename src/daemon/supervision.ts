@@ -5,7 +5,13 @@ import createDebug from 'debug';
 import { systemErrorCode } from '../base/index.js';
 import { FileSystemError } from '../fs/index.js';
 import { StoreUnreachable } from '../store/index.js';
-import type { Restarts, SuperviseMessage, SupervisorMessage, WorkerMessage } from './supervisor-protocol.js';
+import type {
+  Program,
+  Restarts,
+  SuperviseMessage,
+  SupervisorMessage,
+  WorkerMessage,
+} from './supervisor-protocol.js';
 
 const debug = createDebug('isr:daemon');
 
@@ -94,6 +100,15 @@ export class Supervision {
   failing(error: unknown): void {
     const reason = error instanceof Error ? error.message : String(error);
     this.#send({ tell: 'failing', reason, needsOnlyTime: needsOnlyTime(error) });
+  }
+
+  /** Whether another program takes the place of this process when it ends: not if the supervisor is gone. */
+  async makeRoomFor(program: Program): Promise<boolean> {
+    await this.#listening;
+    await new Promise<void>((resolve) =>
+      this.#channel.send({ tell: 'upgrade', program } satisfies WorkerMessage, resolve),
+    );
+    return this.#stopReason === undefined;
   }
 
   /** The mount has ended: the supervisor ends, too. Idempotent. */

@@ -9,6 +9,9 @@ import type { StartMessage } from './launch.js';
 /** Numbers of the descriptors in the supervisor and in workers that it starts; 3 is the channel between them. */
 export const inheritedFd = { connection: 4, lock: 5 } as const;
 
+/** Who is killed for want of memory: the worker after nearly everybody else, its supervisor, which is small, after it. */
+export const oomScoreAdj = { worker: -800, supervisor: -900 } as const;
+
 /** A Node program. */
 export interface Program {
   readonly execPath: string;
@@ -52,9 +55,10 @@ export type SupervisorMessage = { readonly listening: true } | { readonly stop: 
 /**
  * What a worker tells: that it does its work, so that its death is no part of a crash loop; why it is about to die,
  * where it knows, and whether that is only because it needs something that will come back (a store, room on the disk);
- * that the mount has ended, and all is well.
+ * that it ends to make room for another program; that the mount has ended, and all is well.
  */
 export type WorkerMessage =
   | { readonly tell: 'progress' }
   | { readonly tell: 'failing'; readonly reason: string; readonly needsOnlyTime: boolean }
+  | { readonly tell: 'upgrade'; readonly program: Program }
   | { readonly tell: 'ended' };

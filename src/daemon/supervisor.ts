@@ -8,7 +8,9 @@ import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { RestartPolicy } from './restart-policy.js';
 import {
   inheritedFd,
+  oomScoreAdj,
   type GoOnMessage,
+  type Program,
   type Restarts,
   type SuperviseMessage,
   type SupervisorMessage,
@@ -26,6 +28,12 @@ const stopSignals: readonly NodeJS.Signals[] = ['SIGTERM', 'SIGINT', 'SIGHUP'];
 class Supervisor {
   readonly #mount: SuperviseMessage;
   readonly #policy = new RestartPolicy();
+  #program: Program;
+  /** Serves again if the one that replaced it cannot. */
+  #previousProgram: Program | undefined;
+  #upgrading = false;
+  /** Workers that have served so far. */
+  #lives = 1;
   #restarts: Restarts = { count: 0, lastReason: undefined, lastAt: undefined };
   /** Undefined until the first worker, which started this process, is dead. */
   #child: ChildProcess | undefined;
@@ -37,6 +45,7 @@ class Supervisor {
 
   constructor(mount: SuperviseMessage) {
     this.#mount = mount;
+    this.#program = mount.program;
   }
 
   begin(): void {
@@ -51,9 +60,22 @@ class Supervisor {
   }
 
   #hear(message: WorkerMessage): void {
-    if (message.tell === 'progress') this.#progressed = true;
-    else if (message.tell === 'failing') this.#failure = message;
-    else this.#ended = true;
+    switch (message.tell) {
+      case 'progress':
+        this.#progressed = true;
+        this.#previousProgram = undefined;
+        break;
+      case 'failing':
+        this.#failure = message;
+        break;
+      case 'upgrade':
+        this.#previousProgram = this.#program;
+        this.#program = message.program;
+        this.#upgrading = true;
+        break;
+      case 'ended':
+        this.#ended = true;
+    }
   }
 
   #stop(signal: NodeJS.Signals): void {
@@ -69,6 +91,12 @@ class Supervisor {
 
   #onDeath(how: string): void {
     if (this.#ended) process.exit(0);
+    if (this.#upgrading) {
+      this.#upgrading = false;
+      log(`another program takes over: ${this.#program.parameters.join(' ')}`);
+      this.#startWorker();
+      return;
+    }
     const reason = this.#failure === undefined ? how : `${how}: ${this.#failure.reason}`;
     const { count } = this.#restarts;
     this.#restarts = { count: count + 1, lastReason: reason, lastAt: new Date().toISOString() };
@@ -77,6 +105,11 @@ class Supervisor {
     if (this.#failure?.needsOnlyTime === true) {
       this.#startWorkerIn(patienceMs);
       return;
+    }
+    if (!progressed && this.#previousProgram !== undefined) {
+      log('the program before takes over again');
+      this.#program = this.#previousProgram;
+      this.#previousProgram = undefined;
     }
     const verdict = this.#policy.died(progressed);
     if ('giveUp' in verdict) this.#giveUp(`${verdict.giveUp}; the last ${reason}`);
@@ -89,7 +122,7 @@ class Supervisor {
   }
 
   #startWorker(): void {
-    const { execPath, parameters } = this.#mount.program;
+    const { execPath, parameters } = this.#program;
     const { connection, lock } = inheritedFd;
     this.#startedAtMs = performance.now();
     this.#progressed = false;
@@ -114,9 +147,10 @@ class Supervisor {
     const goOn = {
       mountPath,
       connection: this.#mount.connection,
-      life: this.#restarts.count,
+      life: this.#lives,
       restarts: this.#restarts,
     };
+    this.#lives += 1;
     this.#tell({ start, goOn } satisfies GoOnMessage);
     if (this.#stopping !== undefined) this.#stop(this.#stopping);
   }
@@ -143,6 +177,11 @@ function log(text: string): void {
   process.stderr.write(`${new Date().toISOString()} supervisor: ${text}\n`);
 }
 
+try {
+  writeFileSync('/proc/self/oom_score_adj', String(oomScoreAdj.supervisor));
+} catch {
+  // Only root may: then it is as its worker was.
+}
 process.title = `isr supervisor: ${process.argv[2] ?? ''}`;
 // Not over the channel: what lies there is lost if the worker dies before this process listens.
 const supervisor = new Supervisor(JSON.parse(readFileSync(0, 'utf8')) as SuperviseMessage);

@@ -1,5 +1,6 @@
 import type { ProgressListener } from '../base/index.js';
 import type { FetchStatus, WarmRequest } from '../fetch/index.js';
+import type { Protection } from '../system/index.js';
 import type { EngineName, EngineStatus } from '../fuse/index.js';
 import type { LeaseState } from '../repo/index.js';
 
@@ -26,10 +27,14 @@ export interface DaemonStatus {
   readonly startedAt: string;
   readonly daemon: {
     readonly workerPid: number;
+    /** The file that it runs. */
+    readonly program: string;
     readonly residentBytes: number;
     /** Undefined where nobody would replace a worker that dies: see `unsupervised`. */
     readonly supervisorPid: number | undefined;
     readonly unsupervised: string | undefined;
+    /** What this host permits against a shortage of memory. */
+    readonly protection: Protection;
     /** Workers of this mount that died and were replaced, and what became of the last one. */
     readonly restarts: number;
     readonly lastRestart: { readonly at: string; readonly reason: string } | undefined;
@@ -84,6 +89,11 @@ export interface DaemonClient {
     request: WarmRequest,
     options: { readonly signal?: AbortSignal; readonly onProgress?: ProgressListener },
   ): Promise<WarmResult>;
+  /**
+   * Has the program that this process belongs to serve the mount from now on, which programs that use it do not
+   * notice. `NotSupervised`, `UpgradeFailed`.
+   */
+  upgrade(): Promise<void>;
   /** Flushes, unmounts, ends the daemon. `MountBusy` while somebody uses the mount. */
   unmount(): Promise<UnmountResult>;
 }

@@ -14,6 +14,7 @@ interface Linux {
   readonly ppoll: (polls: Uint8Array, count: number, timeout: BigInt64Array, signals: null) => number;
   readonly mount: (source: string, target: string, type: string, flags: number, data: string) => number;
   readonly socketpair: (domain: number, type: number, protocol: number, fds: Int32Array) => number;
+  readonly prctl: (option: number, two: number, three: number, four: number, five: number) => number;
   readonly recvmsg: (socket: number, message: object, flags: number) => number;
   /** The error number of the last call on this thread; read it before anything else runs. */
   readonly errno: () => number;
@@ -57,6 +58,9 @@ function loadLinux(): Linux {
       'int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)',
     ) as Linux['mount'],
     socketpair: call('int socketpair(int domain, int type, int protocol, void *fds)') as Linux['socketpair'],
+    prctl: call(
+      'int prctl(int option, unsigned long two, unsigned long three, unsigned long four, unsigned long five)',
+    ) as Linux['prctl'],
     recvmsg: call('int64_t recvmsg(int socket, _Inout_ isr_msghdr *message, int flags)') as Linux['recvmsg'],
     errno: () => koffi.errno(),
   };

@@ -168,6 +168,7 @@ function describeMounted(vm: LocalVm, mount: DaemonStatus, here: HostIdentity): 
     ['Errors', describeErrors(mount)],
     ['Daemon', `process ${daemon.workerPid}, ${formatBytes(daemon.residentBytes)} resident`],
     ['Supervisor', describeSupervision(daemon)],
+    ['Protection', describeProtection(daemon.protection)],
   ];
   if (engine.dirtyLimitLifted === false) {
     fields.push([
@@ -194,6 +195,12 @@ function describeSupervision(daemon: DaemonStatus['daemon']): string {
       ? 'no restarts'
       : `${formatCount(restarts, 'restart')}, the last at ${formatDate(new Date(lastRestart.at))}: the worker ${lastRestart.reason}`;
   return `process ${supervisorPid}, ${history}`;
+}
+
+function describeProtection(protection: DaemonStatus['daemon']['protection']): string {
+  const { ioFlusher, oomScoreAdj } = protection;
+  const oom = `OOM score adjusted by ${oomScoreAdj}`;
+  return ioFlusher ? `I/O flusher, ${oom}` : `${oom}; to protect it from memory pressure, run it as root`;
 }
 
 function describeChunks({ local, total }: { readonly local: number; readonly total: number }): string {

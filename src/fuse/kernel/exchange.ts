@@ -12,14 +12,17 @@ const pageBytes = 4096;
 /** Most answers, and a page of data, fit. */
 const smallAnswerBytes = 8192;
 
-/** Memory that requests arrive in. */
+/**
+ * Memory that requests arrive in. It is all there from the start: where the kernel would have to make a page for a
+ * process that is being killed, the request fails instead of being left for the next process.
+ */
 export class RequestMemory {
   readonly bytes: Buffer;
   readonly view: DataView;
 
   /** Memory of its own, or what several threads share. */
   constructor(memory: number | SharedArrayBuffer) {
-    this.bytes = typeof memory === 'number' ? Buffer.allocUnsafeSlow(memory) : Buffer.from(memory);
+    this.bytes = typeof memory === 'number' ? Buffer.allocUnsafeSlow(memory).fill(0) : Buffer.from(memory);
     this.view = new DataView(this.bytes.buffer);
   }
 }

@@ -1,0 +1,28 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { linux } from './linux.js';
+
+/** How a process is kept from what a shortage of memory does to others. */
+export interface Protection {
+  /** Its allocations do not wait for file systems that may wait for it: `PR_SET_IO_FLUSHER`, Linux 5.6. */
+  readonly ioFlusher: boolean;
+  /** From -1000 (never killed for want of memory) to 1000 (first), as in proc_pid_oom_score_adj(5). */
+  readonly oomScoreAdj: number;
+}
+
+const setIoFlusher = 57;
+const oomScorePath = '/proc/self/oom_score_adj';
+
+/**
+ * Protects this thread, and the threads and processes that it starts from now on, as far as this user may: both need
+ * `CAP_SYS_RESOURCE`.
+ */
+export function protectFromMemoryPressure(wantedOomScoreAdj: number): Protection {
+  if (process.platform !== 'linux') return { ioFlusher: false, oomScoreAdj: 0 };
+  try {
+    writeFileSync(oomScorePath, String(wantedOomScoreAdj));
+  } catch {
+    // It stays as it is, which is what is told.
+  }
+  const ioFlusher = linux().prctl(setIoFlusher, 1, 0, 0, 0) === 0;
+  return { ioFlusher, oomScoreAdj: Number(readFileSync(oomScorePath, 'latin1')) };
+}
