@@ -146,7 +146,8 @@ t.test('what was acknowledged survives SIGKILL of the daemon, and its dead mount
     'import sys; open(sys.argv[1] + "/text", "a").write("acknowledged"); open(sys.argv[1] + "/new", "w").write("too")',
     mountPath,
   );
-  process.kill(await daemonPid(trial, host), 'SIGKILL');
+  const { supervisorPid, workerPid } = (await status(trial, host)).daemon;
+  for (const pid of [supervisorPid, workerPid]) if (pid !== undefined) process.kill(pid, 'SIGKILL');
   await eventually('the mount is dead', async () => (await runProgram('ls', [mountPath])).exitCode !== 0);
   await host.isr(['mount', vmName], url);
   t.equal((await runProgram('cat', [join(mountPath, 'text')])).stdout, `${content}acknowledged`);
