@@ -2,7 +2,7 @@ import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import * as v from 'valibot';
 import { systemErrorCode } from '../base/index.js';
-import { clearStaleMount, isStaleMount } from '../fuse/index.js';
+import { clearStaleMount, findMount, mountType } from '../fuse/index.js';
 import type { VmPaths } from '../host/index.js';
 import { isProcessAlive, processStartTime } from '../system/index.js';
 
@@ -20,6 +20,8 @@ const recordSchema = v.object({
 
 /** A worker that is alone flushes, and unmounts when programs that use the mount had time to end. */
 const orphanTimeoutMs = 20_000;
+
+const lastThreadTimeoutMs = 5_000;
 
 /** Which process serves a VM's mount, and where. */
 export type DaemonRecord = v.InferOutput<typeof recordSchema>;
@@ -83,8 +85,17 @@ export async function awaitOrphanedWorker(paths: VmPaths): Promise<void> {
 export async function clearDeadDaemon(paths: VmPaths): Promise<void> {
   const found = await findDaemon(paths);
   if (found.state !== 'dead') return;
-  if (await isStaleMount(found.record.mountPath)) await clearStaleMount(found.record.mountPath);
+  await clearMountOfDead(found.record.mountPath);
   await removeRecord(paths);
+}
+
+/** A process counts as dead before its last thread has let the connection go; until then the mount may look alive. */
+async function clearMountOfDead(mountPath: string): Promise<void> {
+  const deadlineMs = performance.now() + lastThreadTimeoutMs;
+  while (!(await clearStaleMount(mountPath))) {
+    if ((await findMount(mountPath))?.type !== mountType || performance.now() > deadlineMs) return;
+    await sleep(50);
+  }
 }
 
 async function readRecord(paths: VmPaths): Promise<DaemonRecord | undefined> {
