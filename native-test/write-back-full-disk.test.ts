@@ -33,6 +33,8 @@ for page in range(0, int(sys.argv[2]), 4096):
 `;
 
 t.test('a full disk keeps write-back waiting, and freeing space lets it go on', async (t) => {
+  // First, to go last: a host's home lies in it.
+  const disk = await SmallDisk.mount(t, 32 * 1024 * 1024);
   const { trial, host: publisher } = await Trial.create('mapped');
   t.teardown(() => trial[Symbol.asyncDispose]());
   const original = join(trial.root, 'original');
@@ -40,7 +42,6 @@ t.test('a full disk keeps write-back waiting, and freeing space lets it go on', 
   await writeFile(join(original, 'mem'), Buffer.alloc(changedBytes));
   await writeFile(join(original, 'text'), 'read me');
   await publisher.isr(['import', 'mapped', original, '--at', trial.mountPath], trial.url);
-  const disk = await SmallDisk.mount(t, 32 * 1024 * 1024);
   const host = await trial.addHost(join(disk.path, 'home'));
   t.teardown(() => host.killGuestAndUnmount(trial.repositoryId, 'mapped'));
   await host.isr(['mount', 'mapped', '--engine', 'kernel'], trial.url);
