@@ -131,6 +131,8 @@ export class ServingThreads {
   #startThread(): number {
     const thread = this.#workers.length;
     const memory = new SharedArrayBuffer(requestBytesMax);
+    // Touched now, as `RequestMemory` is.
+    new Uint8Array(memory).fill(0);
     // All of it is there from the start, see `RequestMemory`.
     new Uint8Array(memory).fill(0);
     const workerData: ServingThreadData = {
