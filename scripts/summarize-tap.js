@@ -41,7 +41,8 @@ for (const [number, line] of lines.entries()) {
 if (fileFailed && counts.failed === 0) counts.failed = 1;
 
 for (const failure of failures.slice(0, failuresShownMax)) console.log(`${failure}\n`);
-if (failures.length > failuresShownMax) console.log(`and ${failures.length - failuresShownMax} more failures\n`);
+if (failures.length > failuresShownMax)
+  console.log(`and ${failures.length - failuresShownMax} more failures\n`);
 const skipped = counts.skipped > 0 ? `, ${counts.skipped} skipped` : '';
 console.log(`${counts.passed} passed, ${counts.failed} failed${skipped}`);
 process.exitCode = counts.failed > 0 || counts.passed === 0 ? 1 : 0;
