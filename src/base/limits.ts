@@ -98,7 +98,7 @@ export const limits = {
   fileBytesMax: 2 ** 50,
 
   /** Decoded chunks kept in memory by one daemon. */
-  memoryCacheBytes: 32 * 1024 * 1024,
+  memoryCacheBytes: 16 * 1024 * 1024,
 
   /** Decoded chunk-map nodes kept in memory by one daemon. */
   mapCacheBytes: 16 * 1024 * 1024,
@@ -175,10 +175,10 @@ export const limits = {
 
   /**
    * What is fetched ahead of a program that reads a file from start to end: at first, and after that twice as much each time up
-   * to the most: a round trip of 50 ms at 1 Gb/s is 6 MiB.
+   * to the most: a round trip of 30 ms at 1 Gb/s is 4 MiB.
    */
   streamAheadBytesMin: 1024 * 1024,
-  streamAheadBytesMax: 8 * 1024 * 1024,
+  streamAheadBytesMax: 4 * 1024 * 1024,
 
   /** Files that are open through one mount at once. */
   openHandles: 65_536,

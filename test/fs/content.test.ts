@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { readdirSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { Cancelled } from '../../src/base/index.js';
+import { Cancelled, limits } from '../../src/base/index.js';
 import { FileSystemError, notLocal, openOverlay, rootInode } from '../../src/fs/index.js';
 import {
   caller,
@@ -132,7 +132,7 @@ t.test('a stream is fetched ahead, further each time, one range at a time', asyn
     await readTo(at, at + into.length);
   }
   const lengths = version.warmed.slice(2).map(({ lengthBytes }) => lengthBytes);
-  t.equal(Math.max(...lengths), 8 * mebibyte);
+  t.equal(Math.max(...lengths), limits.streamAheadBytesMax);
   const ends = version.warmed.map(({ offsetBytes, lengthBytes }) => offsetBytes + lengthBytes);
   t.ok(
     ends.every((end) => end <= sizeBytes),
