@@ -54,9 +54,7 @@ export class Connection {
     this.#listener = listener;
     setNonBlocking(fd);
     const send: Send = (answer, lengthBytes) => this.#send(answer, lengthBytes);
-    this.#notifications = new Notifications(fd, (error) =>
-      this.#disconnect(`lost the thread that notifies it: ${error.message}`),
-    );
+    this.#notifications = new Notifications(fd);
     this.requests = new Requests(fileSystem, send, {
       life: options.life ?? 0,
       forgetPages: (range) => this.#notifications.invalidate(range),
@@ -95,8 +93,9 @@ export class Connection {
 
   async #close(): Promise<void> {
     await this.requests.stop();
-    this.#connected = false;
+    // Requests go on being refused meanwhile: a notification may wait for pages that one of them holds.
     await this.#notifications.stop();
+    this.#connected = false;
     await this.#threads.stop();
     closeSync(this.#fd);
   }

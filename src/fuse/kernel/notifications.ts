@@ -1,4 +1,7 @@
+import createDebug from 'debug';
 import { Worker } from 'node:worker_threads';
+
+const debug = createDebug('isr:fuse');
 
 /** Told the notifying thread at its start. */
 export interface NotifyingThreadData {
@@ -86,16 +89,14 @@ export class RangeQueue {
 export class Notifications {
   readonly #deviceFd: number;
   readonly #queue = new RangeQueue();
-  readonly #onFailure: (error: Error) => void;
   #worker: Worker | undefined;
   #exited: Promise<unknown> | undefined;
   #stopped = false;
   /** A thread that waits would hold up `process.exit`. */
   readonly #onExit = (): void => this.#queue.end();
 
-  constructor(deviceFd: number, onFailure: (error: Error) => void) {
+  constructor(deviceFd: number) {
     this.#deviceFd = deviceFd;
-    this.#onFailure = onFailure;
   }
 
   /** The kernel is to read these pages anew when they are wanted; what is dirty of them it writes first. Best effort. */
@@ -105,7 +106,7 @@ export class Notifications {
     if (this.#worker === undefined) this.#start();
   }
 
-  /** All requests must have been answered. */
+  /** Requests must go on being answered until it resolves. */
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#queue.end();
@@ -121,7 +122,10 @@ export class Notifications {
     });
     this.#worker = worker;
     this.#exited = new Promise((resolve) => worker.once('exit', resolve));
-    worker.once('error', (error) => this.#onFailure(error));
+    worker.once('error', (error) => {
+      debug('no pages are forgotten any more: %o', error);
+      this.#stopped = true;
+    });
     process.on('exit', this.#onExit);
   }
 }

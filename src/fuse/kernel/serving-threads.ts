@@ -131,8 +131,6 @@ export class ServingThreads {
   #startThread(): number {
     const thread = this.#workers.length;
     const memory = new SharedArrayBuffer(requestBytesMax);
-    // Touched now, as `RequestMemory` is.
-    new Uint8Array(memory).fill(0);
     // All of it is there from the start, see `RequestMemory`.
     new Uint8Array(memory).fill(0);
     const workerData: ServingThreadData = {
@@ -149,6 +147,8 @@ export class ServingThreads {
     this.#turns.begin(thread);
     const worker = new Worker(new URL('./serving-thread.js', import.meta.url), {
       workerData,
+      // Modules that the program was told to load are not for this thread.
+      execArgv: [],
     });
     this.#memories.push(new Uint8Array(memory));
     this.#workers.push(worker);
