@@ -79,6 +79,9 @@ export const limits = {
   /** Longest object that is read in one piece: four packs. Guards memory against a store that answers without end. */
   wholeObjectBytesMax: 128 * 1024 * 1024,
 
+  /** What a directory store reads of a file at a time when its content is wanted in pieces. */
+  storeReadPieceBytes: 256 * 1024,
+
   /** Longest log entry (commit or lease) we read. */
   logEntryBytesMax: 64 * 1024,
 

@@ -68,6 +68,15 @@ export class DirectoryStore implements ObjectStore {
     });
   }
 
+  async *read(
+    key: ObjectKey,
+    range: ByteRange,
+    options: RequestOptions = {},
+  ): AsyncGenerator<Uint8Array, void, undefined> {
+    requireRange(range);
+    yield* this.#gate.stream(() => this.#readPieces(key, range, options.signal));
+  }
+
   async put(key: ObjectKey, parts: readonly Uint8Array[], options: RequestOptions = {}): Promise<void> {
     await this.#write(key, parts, options.signal, (file, path) => file.replace(path));
   }
@@ -110,25 +119,66 @@ export class DirectoryStore implements ObjectStore {
     return join(this.#root, key);
   }
 
-  /** Undefined for a directory: its name is only the beginning of keys. */
   async #read(
     key: ObjectKey,
     range: ByteRange | undefined,
     signal: AbortSignal | undefined,
   ): Promise<Uint8Array | undefined> {
+    const opened = await this.#open(key, range);
+    if (opened === undefined) return undefined;
+    try {
+      throwIfCancelled(signal, this.#nameOf(key));
+      return await this.#readFully(key, opened.file, opened.range);
+    } finally {
+      await opened.file.close();
+    }
+  }
+
+  async *#readPieces(
+    key: ObjectKey,
+    range: ByteRange,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<Uint8Array, void, undefined> {
+    const endBytes = range.offsetBytes + range.lengthBytes;
+    try {
+      throwIfCancelled(signal, this.#nameOf(key));
+      const opened = await this.#ifThere(() => this.#open(key, range));
+      if (opened === undefined) throw new ObjectMissing({ store: this.description, key });
+      try {
+        for (let at = range.offsetBytes; at < endBytes; at += limits.storeReadPieceBytes) {
+          throwIfCancelled(signal, this.#nameOf(key));
+          const lengthBytes = Math.min(limits.storeReadPieceBytes, endBytes - at);
+          yield await this.#readFully(key, opened.file, { offsetBytes: at, lengthBytes });
+        }
+      } finally {
+        await opened.file.close();
+      }
+    } catch (error) {
+      throw await this.#explain(error, key);
+    }
+  }
+
+  /** Checks that the range is there. Undefined for a directory: its name is only the beginning of keys. */
+  async #open(
+    key: ObjectKey,
+    range: ByteRange | undefined,
+  ): Promise<{ readonly file: FileHandle; readonly range: ByteRange } | undefined> {
     const file = await open(this.#pathOf(key), 'r');
     try {
       const found = await file.stat();
-      if (!found.isFile()) return undefined;
-      const wanted = range ?? { offsetBytes: 0, lengthBytes: found.size };
-      if (range === undefined) this.#requireReadableWhole(key, found.size);
-      const endBytes = wanted.offsetBytes + wanted.lengthBytes;
-      if (endBytes > found.size) throw this.#truncated(key, endBytes, found.size);
-      throwIfCancelled(signal, this.#nameOf(key));
-      return await this.#readFully(key, file, wanted);
-    } finally {
+      if (found.isFile()) {
+        const wanted = range ?? { offsetBytes: 0, lengthBytes: found.size };
+        if (range === undefined) this.#requireReadableWhole(key, found.size);
+        const endBytes = wanted.offsetBytes + wanted.lengthBytes;
+        if (endBytes > found.size) throw this.#truncated(key, endBytes, found.size);
+        return { file, range: wanted };
+      }
+    } catch (error) {
       await file.close();
+      throw error;
     }
+    await file.close();
+    return undefined;
   }
 
   async #readFully(key: ObjectKey, file: FileHandle, range: ByteRange): Promise<Uint8Array> {

@@ -12,6 +12,7 @@ export {
 } from './errors.js';
 export { LabStore, perfectConditions, type LabConditions } from './lab-store.js';
 export { seededRandom } from './lab-store/seeded-random.js';
+export { inOnePiece } from './request.js';
 export { isObjectKey, objectKey } from './object-store.js';
 export type { ByteRange, ObjectInfo, ObjectKey, ObjectStore, RequestOptions } from './object-store.js';
 export {

@@ -1,6 +1,6 @@
 import { Cancelled, type Clock } from '../base/index.js';
 import { ObjectMissing, ObjectTruncated, StoreUnreachable } from './errors.js';
-import { Link } from './lab-store/link.js';
+import { Link, turnBytes } from './lab-store/link.js';
 import type { ByteRange, ObjectInfo, ObjectKey, ObjectStore, RequestOptions } from './object-store.js';
 import { RequestGate, requirePrefix, throwIfCancelled } from './request.js';
 
@@ -81,6 +81,14 @@ export class LabStore implements ObjectStore {
     });
   }
 
+  async *read(
+    key: ObjectKey,
+    range: ByteRange,
+    options: RequestOptions = {},
+  ): AsyncGenerator<Uint8Array, void, undefined> {
+    yield* this.#gate.stream(() => this.#readPieces(key, range, options));
+  }
+
   async put(key: ObjectKey, parts: readonly Uint8Array[], options: RequestOptions = {}): Promise<void> {
     await this.#write(key, parts, options, () => this.#inner.put(key, parts, options));
   }
@@ -145,6 +153,40 @@ export class LabStore implements ObjectStore {
     });
   }
 
+  /** Faults happen where in the answer they strike: what comes before has arrived. */
+  async *#readPieces(
+    key: ObjectKey,
+    range: ByteRange,
+    options: RequestOptions,
+  ): AsyncGenerator<Uint8Array, void, undefined> {
+    const what = `The request for ${key}`;
+    const signal = options.signal ?? new AbortController().signal;
+    const fate = this.#drawFate();
+    throwIfCancelled(signal, what);
+    try {
+      if (fate.latencyMs > 0) await this.#clock.delay(fate.latencyMs, signal);
+      this.#requireNoOutage(key);
+      if (fate.isRequestLost) throw this.#unreachable(key, 'the request was lost');
+      if (this.#lost.has(key)) throw new ObjectMissing({ store: this.description, key });
+      const faultAtBytes = Math.floor(range.lengthBytes * fate.position);
+      let doneBytes = 0;
+      for await (const piece of turnsOf(this.#inner.read(key, range, options))) {
+        await this.#download.transfer(piece.length, signal);
+        this.#requireNoOutage(key);
+        const isStruck = doneBytes + piece.length > faultAtBytes && doneBytes <= faultAtBytes;
+        if (isStruck && fate.isTruncated) throw this.#truncated(key, range, range.lengthBytes, fate.position);
+        if (isStruck && fate.isAnswerLost) throw this.#unreachable(key, 'the answer was lost');
+        if (isStruck && fate.isCorrupted) flipBit(piece, (faultAtBytes - doneBytes) / piece.length);
+        doneBytes += piece.length;
+        yield piece;
+      }
+      if (fate.isAnswerLost) throw this.#unreachable(key, 'the answer was lost');
+    } catch (error) {
+      if (error instanceof Error && error.name === 'AbortError') throw new Cancelled(what);
+      throw error;
+    }
+  }
+
   async #request<T>(
     key: ObjectKey | undefined,
     signal = new AbortController().signal,
@@ -206,6 +248,13 @@ export class LabStore implements ObjectStore {
       expectedBytes: offsetBytes + lengthBytes,
       foundBytes: offsetBytes + Math.floor(lengthBytes * position),
     });
+  }
+}
+
+/** Cuts what arrives into what one turn of the link carries. */
+async function* turnsOf(pieces: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
+  for await (const piece of pieces) {
+    for (let at = 0; at < piece.length; at += turnBytes) yield piece.slice(at, at + turnBytes);
   }
 }
 

@@ -33,7 +33,8 @@ export interface RequestOptions {
  *   to find the object that it made itself.
  * - Errors: `ObjectMissing`, `ObjectTruncated`, `StoreUnreachable` (try again later), `StoreRefused` (permission, full,
  *   read-only: trying again does not help until somebody acts). `Cancelled` when the signal fires.
- * - Closing waits for the requests under way; a request after that is a programming error.
+ * - Closing waits for the requests under way (for a `read`, until its iteration has ended); a request after that is a
+ *   programming error.
  * - Memory: buffers passed in are not kept after the promise settles; returned buffers belong to the caller.
  */
 export interface ObjectStore extends AsyncDisposable {
@@ -41,6 +42,14 @@ export interface ObjectStore extends AsyncDisposable {
   readonly description: string;
 
   get(key: ObjectKey, range?: ByteRange, options?: RequestOptions): Promise<Uint8Array>;
+
+  /**
+   * The bytes of `get(key, range)`, in order, in pieces as they arrive: what comes first can be used while the rest is on
+   * its way. The request is made when the first piece is asked for. It ends in order only after exactly the bytes asked
+   * for; before an error there may have been pieces. None is empty. Whoever begins must go on to the end, leave the loop,
+   * or fire the signal. A store whose answers come whole has `inOnePiece`.
+   */
+  read(key: ObjectKey, range: ByteRange, options?: RequestOptions): AsyncIterable<Uint8Array>;
 
   /** Creates or replaces. */
   put(key: ObjectKey, parts: readonly Uint8Array[], options?: RequestOptions): Promise<void>;

@@ -7,7 +7,7 @@ export interface OperationCounts {
   readonly requests: number;
   /** Ended with an error, cancelled ones included. */
   readonly failures: number;
-  /** Content that `get` returned, or that a write which succeeded was given (`exists` included). */
+  /** Content that `get` or `read` returned, or that a write which succeeded was given (`exists` included). */
   readonly bytes: number;
 }
 
@@ -50,6 +50,24 @@ export class ObservedStore implements ObjectStore {
     const bytes = await this.#counts.get.during(() => this.#inner.get(key, range, options));
     this.#counts.get.addBytes(bytes.length);
     return bytes;
+  }
+
+  /** Counted as `get`; bytes as they arrive, also those of a request that fails later. */
+  async *read(
+    key: ObjectKey,
+    range: ByteRange,
+    options?: RequestOptions,
+  ): AsyncGenerator<Uint8Array, void, undefined> {
+    this.#counts.get.start();
+    try {
+      for await (const piece of this.#inner.read(key, range, options)) {
+        this.#counts.get.addBytes(piece.length);
+        yield piece;
+      }
+    } catch (error) {
+      this.#counts.get.fail();
+      throw error;
+    }
   }
 
   async put(key: ObjectKey, parts: readonly Uint8Array[], options?: RequestOptions): Promise<void> {

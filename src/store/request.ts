@@ -17,11 +17,33 @@ export class RequestGate {
     }
   }
 
+  /** As `run`, for a request whose answer comes in pieces: it is under way until the iteration ends. */
+  async *stream<T>(request: () => AsyncIterable<T>): AsyncGenerator<T, void, undefined> {
+    if (this.#isClosed) throw new Error('the store is closed');
+    let end = (): void => undefined;
+    const underWay = new Promise<void>((resolve) => (end = resolve));
+    this.#underWay.add(underWay);
+    try {
+      yield* request();
+    } finally {
+      this.#underWay.delete(underWay);
+      end();
+    }
+  }
+
   /** Lets no request in from now on; resolves when the last has ended. Idempotent. */
   async close(): Promise<void> {
     this.#isClosed = true;
     await Promise.allSettled(this.#underWay);
   }
+}
+
+/** `ObjectStore.read` for a store whose answers come whole. */
+export async function* inOnePiece(
+  answer: () => Promise<Uint8Array>,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  const bytes = await answer();
+  if (bytes.length > 0) yield bytes;
 }
 
 /** @throws Cancelled; `what` names the request in its message. */

@@ -10,7 +10,14 @@ import {
 } from '../../src/repo/index.js';
 import { SealedFileReader } from '../../src/repo/codec/sealed-file-reader.js';
 import { Cancelled, type Clock } from '../../src/base/index.js';
-import type { ByteRange, ObjectInfo, ObjectKey, ObjectStore, RequestOptions } from '../../src/store/index.js';
+import {
+  inOnePiece,
+  type ByteRange,
+  type ObjectInfo,
+  type ObjectKey,
+  type ObjectStore,
+  type RequestOptions,
+} from '../../src/store/index.js';
 import { MemoryStore } from '../support/memory-store.js';
 
 export const secrets = { repositoryId: '5'.repeat(32), encryptionKey: new Uint8Array(32).fill(7) };
@@ -149,6 +156,10 @@ export class ScriptedStore implements ObjectStore {
     this.gets.push(get);
     if (this.#isHolding) await this.#beHeld(options?.signal);
     return this.onGet(get, await this.memory.get(key, range));
+  }
+
+  read(key: ObjectKey, range: ByteRange, options?: RequestOptions): AsyncIterable<Uint8Array> {
+    return inOnePiece(() => this.get(key, range, options));
   }
 
   put(key: ObjectKey, parts: readonly Uint8Array[]): Promise<void> {

@@ -17,7 +17,7 @@ import {
 } from '../../src/repo/index.js';
 import { PackWriter } from '../../src/repo/publish/pack-writer.js';
 import type { ByteRange, ObjectInfo, ObjectKey, ObjectStore, RequestOptions } from '../../src/store/index.js';
-import { StoreUnreachable } from '../../src/store/index.js';
+import { inOnePiece, StoreUnreachable } from '../../src/store/index.js';
 
 export const host = { hostId: '1'.repeat(32), hostName: 'alpha' };
 
@@ -220,6 +220,10 @@ export class FailingStore implements ObjectStore {
 
   get(key: ObjectKey, range?: ByteRange, options?: RequestOptions): Promise<Uint8Array> {
     return this.#request(() => this.#inner.get(key, range, options));
+  }
+
+  read(key: ObjectKey, range: ByteRange, options?: RequestOptions): AsyncIterable<Uint8Array> {
+    return inOnePiece(() => this.get(key, range, options));
   }
 
   put(key: ObjectKey, parts: readonly Uint8Array[], options?: RequestOptions): Promise<void> {

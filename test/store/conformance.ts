@@ -72,6 +72,50 @@ export async function storeConformance(t: Test, make: (t: Test) => Promise<Subje
       await t.rejects(store.get(key('object'), { offsetBytes, lengthBytes }), RangeError);
   });
 
+  await withStore('a range in pieces', async (t, store) => {
+    const content = Buffer.from(Array.from({ length: 700_000 }, (_, index) => (index * index) >> 3));
+    await store.put(key('object'), [content]);
+    for (const [offsetBytes, lengthBytes] of [
+      [0, 700_000],
+      [1, 699_999],
+      [123_456, 400_000],
+      [699_999, 1],
+      [300, 0],
+    ] as const) {
+      const pieces = await piecesOf(store.read(key('object'), { offsetBytes, lengthBytes }));
+      t.ok(content.subarray(offsetBytes, offsetBytes + lengthBytes).equals(Buffer.concat(pieces)));
+      t.ok(pieces.every((piece) => piece.length > 0));
+      for (const piece of pieces) piece.fill(0);
+    }
+    t.ok(content.equals(await store.get(key('object'))), 'pieces belong to the caller');
+    const past = { offsetBytes: 1, lengthBytes: 700_000 };
+    await t.rejects(piecesOf(store.read(key('object'), past)), { code: 'OBJECT_TRUNCATED' });
+    await t.rejects(piecesOf(store.read(key('missing'), past)), { code: 'OBJECT_MISSING' });
+    await t.rejects(piecesOf(store.read(key('object'), { offsetBytes: -1, lengthBytes: 1 })), RangeError);
+    const signal = AbortSignal.abort();
+    await t.rejects(piecesOf(store.read(key('object'), past, { signal })), { code: 'CANCELLED' });
+  });
+
+  await withStore('a reading in pieces can be left', async (t, store) => {
+    await store.put(key('object'), [new Uint8Array(700_000)]);
+    for await (const piece of store.read(key('object'), { offsetBytes: 0, lengthBytes: 700_000 })) {
+      t.ok(piece.length > 0);
+      break;
+    }
+    const controller = new AbortController();
+    const cancelled = (async () => {
+      const range = { offsetBytes: 0, lengthBytes: 700_000 };
+      for await (const piece of store.read(key('object'), range, { signal: controller.signal })) {
+        t.ok(piece.length > 0);
+        controller.abort();
+      }
+    })();
+    const outcome: unknown = await cancelled.catch((error: unknown) => (error as { code?: unknown }).code);
+    t.ok(outcome === 'CANCELLED' || outcome === undefined, String(outcome));
+    await store[Symbol.asyncDispose]();
+    await t.rejects(piecesOf(store.read(key('object'), { offsetBytes: 0, lengthBytes: 1 })), /closed/);
+  });
+
   await withStore('a truncated object says what was expected and found', async (t, store) => {
     await store.put(key('short'), [bytes('12345')]);
     await t.rejects(store.get(key('short'), { offsetBytes: 3, lengthBytes: 4 }), {
@@ -304,6 +348,12 @@ async function winsOfProcesses(t: Test, url: string, contested: string): Promise
       return Number(line.value);
     }),
   );
+}
+
+async function piecesOf(pieces: AsyncIterable<Uint8Array>): Promise<Uint8Array[]> {
+  const found: Uint8Array[] = [];
+  for await (const piece of pieces) found.push(piece);
+  return found;
 }
 
 export const key = objectKey;

@@ -199,6 +199,49 @@ t.test('truncation is an error, never short data', async (t) => {
   t.ok(foundBytes >= 600 && foundBytes < 900, `${foundBytes}`);
 });
 
+t.test(
+  'a reading in pieces shares the link, and its faults strike where they are in the answer',
+  async (t) => {
+    const content = new Uint8Array(1_000_000);
+    const range = { offsetBytes: 0, lengthBytes: content.length };
+    const reading = async (conditions: Partial<LabConditions>, seed = 1) => {
+      const { clock, inner, store } = lab({ megabitsPerSecond: 8, roundTripMs: 10, ...conditions }, seed);
+      await inner.put(key('object'), [content]);
+      const arrivedMs: number[] = [];
+      const bytesOfPieces: number[] = [];
+      const read = async () => {
+        for await (const piece of store.read(key('object'), range)) {
+          arrivedMs.push(clock.now());
+          bytesOfPieces.push(piece.filter((byte) => byte === 0).length);
+        }
+      };
+      const outcome = await clock.run(outcomeOf(read()));
+      return { outcome, arrivedMs, bytes: bytesOfPieces.reduce((sum, bytes) => sum + bytes, 0) };
+    };
+    const sound = await reading({});
+    t.equal(sound.outcome, 'ok');
+    t.equal(sound.bytes, content.length);
+    t.ok(
+      Math.abs(sound.arrivedMs[0]! - (10 + 65.536)) < 1e-6,
+      'the first piece is there long before the last',
+    );
+    t.ok(Math.abs(sound.arrivedMs.at(-1)! - 1010) < 1e-6);
+    t.equal((await reading({ corruptRate: 1 })).bytes, content.length - 1);
+    for (const [fault, code] of [
+      [{ truncateRate: 1 }, 'OBJECT_TRUNCATED'],
+      [{ errorRate: 1 }, 'STORE_UNREACHABLE'],
+    ] as const) {
+      const struck = await Promise.all([1, 2, 3, 4, 5, 6].map((seed) => reading(fault, seed)));
+      t.ok(struck.every(({ outcome }) => outcome === code));
+      t.ok(struck.every(({ bytes }) => bytes < content.length));
+      t.ok(
+        struck.some(({ bytes }) => bytes > 0),
+        'somewhere in the middle',
+      );
+    }
+  },
+);
+
 t.test('faults come from the seed alone, and one rate does not move the faults of another', async (t) => {
   const failuresOf = async (conditions: Partial<LabConditions>, seed: number) => {
     const { inner, store } = lab({ errorRate: 0.3, ...conditions }, seed);

@@ -1,6 +1,12 @@
 import { ObjectMissing, ObjectTruncated } from '../../src/store/index.js';
 import type { ByteRange, ObjectInfo, ObjectKey, ObjectStore, RequestOptions } from '../../src/store/index.js';
-import { RequestGate, requirePrefix, requireRange, throwIfCancelled } from '../../src/store/request.js';
+import {
+  inOnePiece,
+  RequestGate,
+  requirePrefix,
+  requireRange,
+  throwIfCancelled,
+} from '../../src/store/request.js';
 
 /** A store in memory: the shortest one that keeps the contract. It never waits for anything but promises. */
 export class MemoryStore implements ObjectStore {
@@ -24,6 +30,14 @@ export class MemoryStore implements ObjectStore {
         });
       return bytes.slice(range.offsetBytes, endBytes);
     });
+  }
+
+  async *read(
+    key: ObjectKey,
+    range: ByteRange,
+    options?: RequestOptions,
+  ): AsyncGenerator<Uint8Array, void, undefined> {
+    yield* this.#gate.stream(() => inOnePiece(() => this.get(key, range, options)));
   }
 
   async put(key: ObjectKey, parts: readonly Uint8Array[], options?: RequestOptions): Promise<void> {

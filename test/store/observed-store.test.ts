@@ -20,13 +20,15 @@ t.test('counts requests, failures and bytes', async (t) => {
   await store.get(key('a'));
   await store.get(key('a'), { offsetBytes: 1, lengthBytes: 2 });
   await t.rejects(store.get(key('missing')));
+  for await (const piece of store.read(key('a'), { offsetBytes: 0, lengthBytes: 4 }))
+    t.equal(piece.length, 4);
   await store.stat(key('a'));
   await store.delete(key('a'));
   await keysOf(store.list(''));
   await t.rejects(keysOf(store.list('bad prefix')));
   await t.rejects(store.put(key('a'), [bytes('1')], { signal: AbortSignal.abort() }));
   t.same(store.counts(), {
-    get: { requests: 3, failures: 1, bytes: 7 },
+    get: { requests: 4, failures: 1, bytes: 11 },
     put: { requests: 2, failures: 1, bytes: 5 },
     putIfAbsent: { requests: 2, failures: 0, bytes: 7 },
     list: { requests: 2, failures: 1, bytes: 0 },

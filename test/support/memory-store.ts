@@ -1,4 +1,5 @@
 import {
+  inOnePiece,
   ObjectMissing,
   ObjectTruncated,
   type ByteRange,
@@ -27,6 +28,10 @@ export class MemoryStore implements ObjectStore {
       });
     }
     return Uint8Array.from(object.subarray(start, end));
+  }
+
+  read(key: ObjectKey, range: ByteRange, options?: RequestOptions): AsyncIterable<Uint8Array> {
+    return inOnePiece(() => this.get(key, range, options));
   }
 
   async put(key: ObjectKey, parts: readonly Uint8Array[]): Promise<void> {

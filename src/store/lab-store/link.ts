@@ -1,7 +1,7 @@
 import type { Clock } from '../../base/index.js';
 
 /** Transfers take turns after so many bytes, so that a small one is not stuck behind a large one. */
-const turnBytes = 64 * 1024;
+export const turnBytes = 64 * 1024;
 
 /**
  * One direction of an imitated network link. The transfers under way share its bandwidth, turn by turn.
