@@ -246,6 +246,28 @@ export const limits = {
    */
   openBytesAhead: 512 * 1024,
 
+  /**
+   * Chunks that a trace names: 8 GiB of 128 KiB, more than a resume touches, and 130 KiB to fetch. Files that they belong
+   * to, of those that a hypervisor opens.
+   */
+  traceTouches: 65_536,
+  traceFiles: 1024,
+
+  /** Longest trace that is read: four times what the most touches take, of paths of usual length. Guards memory. */
+  traceBytesMax: 1024 * 1024,
+
+  /** Touches later than this are the guest's daily life and not its resume; a slow link needs minutes for one. */
+  traceDurationMs: 10 * 60_000,
+
+  /** Resumes that a trace remembers of each chunk, a bit each: part of the format. */
+  traceResumes: 8,
+
+  /** Traces of a VM that stay in the store: to look at, and for readers that found one while it was replaced. */
+  tracesKept: 8,
+
+  /** Times that writing a trace starts over because another host wrote one; after that it is dropped: it is only advice. */
+  traceWriteAttempts: 4,
+
   /** Codec threads: sealing and opening chunks off the event loop. */
   codecThreads: 2,
 } as const;

@@ -6,6 +6,7 @@ import { checkVmName, encodeVmName } from './format/vm-name.js';
 import { Branches } from './history/branches.js';
 import { Log, type NextEntry, type PlacedCommit, type PlacedEntry } from './history/log.js';
 import { sameManifest } from './history/same-manifest.js';
+import { Traces } from './history/traces.js';
 import type { RandomBytes } from './keys/secrets.js';
 import type { Records } from './records.js';
 import type {
@@ -16,6 +17,8 @@ import type {
   HostIdentity,
   LeaseState,
   SeenPosition,
+  StoredTrace,
+  Trace,
   VersionNumber,
   VmHead,
 } from './types.js';
@@ -34,6 +37,7 @@ export class VmHistory {
   readonly #records: Records;
   readonly #log: Log;
   readonly #branches: Branches;
+  readonly #traces: Traces;
   readonly #now: () => Date;
 
   /** `InvalidVmName`. */
@@ -48,6 +52,7 @@ export class VmHistory {
     this.#records = records;
     this.#log = new Log(store, records, vm);
     this.#branches = new Branches(records, vm, surroundings.randomBytes);
+    this.#traces = new Traces(store, records, vm.id);
     this.#now = surroundings.now;
   }
 
@@ -162,6 +167,35 @@ export class VmHistory {
     this.#expectOwn(draft);
     await this.#makeVm();
     return this.#branches.save(draft);
+  }
+
+  /**
+   * What a resume is likely to touch, as the newest trace has it. Needs nothing of the log: ask beside `head`, and it
+   * costs no time. `DamagedObject` must not stop a resume.
+   */
+  async readTrace(options: RequestOptions = {}): Promise<Trace | undefined> {
+    return (await this.#traces.newest(options))?.trace;
+  }
+
+  /** Newest first; damaged ones are left out. */
+  traces(options: RequestOptions = {}): Promise<readonly StoredTrace[]> {
+    return this.#traces.all(options);
+  }
+
+  /**
+   * Makes the newest trace of what `revise` makes of the one before; may call it again. Undefined when other hosts
+   * kept being faster: nothing was written then.
+   */
+  writeTrace(
+    revise: (known: Trace | undefined) => Trace,
+    options: RequestOptions = {},
+  ): Promise<StoredTrace | undefined> {
+    return this.#traces.append(revise, options);
+  }
+
+  /** Forgets all traces; answers how many there were. */
+  removeTraces(options: RequestOptions = {}): Promise<number> {
+    return this.#traces.removeAll(options);
   }
 
   /** Why the draft must not become the next version; undefined where it may. */

@@ -79,7 +79,11 @@ export type {
   SeenPosition,
   SourceFile,
   SourceInode,
+  StoredTrace,
   Timestamps,
+  Touch,
+  Trace,
+  TraceEntry,
   VersionNumber,
   VmHead,
 } from './types.js';

@@ -9,6 +9,7 @@ export interface StoredRecord {
   readonly key: ObjectKey;
   readonly payload: Uint8Array;
   readonly digest: string;
+  readonly storedBytes: number;
 }
 
 /** Signed records in a store. */
@@ -22,9 +23,13 @@ export class Records {
   }
 
   /** Errors: `DamagedObject`, `UnknownFormat`, and those of the store. */
-  async read(key: ObjectKey, options: RequestOptions = {}): Promise<StoredRecord> {
+  async read(
+    key: ObjectKey,
+    options: RequestOptions & { readonly bytesMax?: number } = {},
+  ): Promise<StoredRecord> {
     const object = await this.#store.get(key, undefined, options);
-    return { key, payload: this.sealer.open(object, key), digest: recordDigest(object) };
+    const payload = this.sealer.open(object, key, options.bytesMax);
+    return { key, payload, digest: recordDigest(object), storedBytes: object.length };
   }
 
   /** All records below a prefix, in ascending order of their keys. */

@@ -186,3 +186,39 @@ export interface ChangedRange {
   /** Every chunk of the range is known to be zero now: it is not read, and costs nothing however long it is. */
   readonly zero?: true;
 }
+
+/** The first touch of a chunk during a resume. */
+export interface Touch {
+  /** Of the file within the VM directory, without a slash in front, as `manifestPaths` has it. */
+  readonly path: string;
+  readonly chunkIndex: number;
+  /** Since the resume began, whole milliseconds. */
+  readonly atMs: number;
+}
+
+/** A chunk of a trace. */
+export interface TraceEntry extends Touch {
+  /** Which of the last `limits.traceResumes` resumes touched it: bit 0 is the newest one. Never 0. */
+  readonly seenIn: number;
+}
+
+/** What resumes of a VM touched, merged: of use for the version that it is of, and for the next ones. */
+export interface Trace {
+  /** That was resumed last. */
+  readonly version: VersionNumber;
+  readonly recordedAt: Date;
+  /** What `chunkIndex` counts. */
+  readonly chunkBytes: number;
+  /** Resumes that were merged into it. */
+  readonly resumes: number;
+  /** In the order of first touch; no chunk twice. */
+  readonly entries: readonly TraceEntry[];
+}
+
+/** A trace in its place among the VM's. */
+export interface StoredTrace {
+  /** Grows with each trace that is written. */
+  readonly number: number;
+  readonly storedBytes: number;
+  readonly trace: Trace;
+}

@@ -27,11 +27,7 @@ export function logKey(vmId: VmId, position: number): ObjectKey {
 
 /** The position that a listed key names. */
 export function logPositionOf(vmId: VmId, key: ObjectKey): LogPosition {
-  const digits = key.slice(logPrefix(vmId).length);
-  const position = Number(digits);
-  if (!/^[0-9]{10}$/.test(digits) || position === 0)
-    throw new DamagedObject(key, 'its name is not a log position');
-  return position as LogPosition;
+  return numberIn(key, logPrefix(vmId), 'a log position') as LogPosition;
 }
 
 export function branchPrefix(vmId: VmId): string {
@@ -42,7 +38,27 @@ export function branchKey(vmId: VmId, randomHex: string): ObjectKey {
   return objectKey(`${branchPrefix(vmId)}${randomHex}`);
 }
 
+export function tracePrefix(vmId: VmId): string {
+  return `trace/${vmId}/`;
+}
+
+export function traceKey(vmId: VmId, number: number): ObjectKey {
+  return objectKey(`${tracePrefix(vmId)}${String(number).padStart(positionDigits, '0')}`);
+}
+
+/** The number that a listed key names. */
+export function traceNumberOf(vmId: VmId, key: ObjectKey): number {
+  return numberIn(key, tracePrefix(vmId), 'the number of a trace');
+}
+
 /** The first byte of the id spreads packs over directories. */
 export function packKey(packId: PackId): ObjectKey {
   return `pack/${packId.slice(0, 2)}/${packId}` as ObjectKey;
+}
+
+function numberIn(key: ObjectKey, prefix: string, what: string): number {
+  const digits = key.slice(prefix.length);
+  const number = Number(digits);
+  if (!/^[0-9]{10}$/.test(digits) || number === 0) throw new DamagedObject(key, `its name is not ${what}`);
+  return number;
 }

@@ -9,7 +9,7 @@ import { SignatureVerifier, signatureBytes, Signer } from './signing.js';
 import { formatVersion } from './version.js';
 
 /*
- * A record is a small object of its own: a VM's name, a log entry, a branch.
+ * A record is a small object of its own: a VM's name, a log entry, a branch, a trace.
  *
  *   magic (8), format version (4), salt (16), sealed payload, tag (16), signature (64)
  *
@@ -63,9 +63,9 @@ export class RecordSealer {
   }
 
   /** The payload of the record that was read from `place`. `DamagedObject`, `UnknownFormat`. */
-  open(object: Uint8Array, place: ObjectKey): Uint8Array {
+  open(object: Uint8Array, place: ObjectKey, bytesMax: number = limits.logEntryBytesMax): Uint8Array {
     const view = Buffer.from(object.buffer, object.byteOffset, object.byteLength);
-    if (view.length < recordOverheadBytes || view.length > limits.logEntryBytesMax) {
+    if (view.length < recordOverheadBytes || view.length > bytesMax) {
       throw new DamagedObject(place, `a record cannot have ${view.length} bytes`);
     }
     const header = view.subarray(0, headerBytes);

@@ -14,6 +14,7 @@ import { decodeManifest, encodeManifest } from '../../../src/repo/format/manifes
 import { encodeMapNode, MapNode } from '../../../src/repo/format/map-node.js';
 import { encodePackEnding, encodePackHeader, packHeaderBytes } from '../../../src/repo/format/pack.js';
 import { RecordSealer } from '../../../src/repo/format/record.js';
+import { decodeTrace, encodeTrace } from '../../../src/repo/format/trace.js';
 import { decodeVmName, encodeVmName } from '../../../src/repo/format/vm-name.js';
 import {
   exportKey,
@@ -47,6 +48,7 @@ interface Expected {
     readonly plaintextSha256: string;
   })[];
   readonly manifest: unknown;
+  readonly traces: unknown;
 }
 
 const directory = fileURLToPath(new URL('../../../../fixtures/format-v1/', import.meta.url));
@@ -156,6 +158,26 @@ t.test('the packs', async (t) => {
         t.equal(entries.filter((entry) => entry !== 'zero').length, 2);
       }
     }
+  }
+});
+
+t.test('the traces', async (t) => {
+  const repository = await Repository.open(store, secrets, { codecThreads: 1 });
+  t.teardown(() => repository[Symbol.asyncDispose]());
+  const stored = await repository.history('laptop').traces();
+  const traces = stored.map(({ number, trace }) => ({ number, ...trace }));
+  t.equal(JSON.stringify(traces), JSON.stringify(expected.traces));
+  t.same(
+    stored.map(({ storedBytes }) => storedBytes),
+    store.keys('trace/').map((key) => store.object(key).length),
+  );
+  for (const key of store.keys('trace/')) {
+    const object = store.object(key);
+    const records = new RecordSealer(secrets, () => object.subarray(12, 28));
+    const payload = records.open(object, key);
+    // Other versions of zstd may compress differently; this one is too small to be compressed.
+    sameBytes(t, encodeTrace(decodeTrace(payload, key)), payload, 'is written the same again');
+    sameBytes(t, records.seal(payload, key, 'test'), object, 'and so is the record');
   }
 });
 

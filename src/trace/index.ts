@@ -1,0 +1,5 @@
+/** What resumes touch: recording first touches, and merging recordings of many resumes into what the next one needs. */
+export { mergeTraces } from './merge.js';
+export { keepRecording } from './keep-recording.js';
+export { TraceRecorder, type TraceRecorderOptions } from './recorder.js';
+export { ageInResumes, likelyTouches, timesSeen } from './likely.js';
