@@ -26,3 +26,19 @@ export class UnpublishedChanges extends IsrError {
     });
   }
 }
+
+/** The VM has no such trace, or none at all. */
+export class TraceMissing extends IsrError {
+  override readonly code = 'TRACE_MISSING';
+  constructor(vmName: string, number: number | undefined) {
+    super(
+      number === undefined
+        ? `No resume of ${vmName} was recorded yet.`
+        : `There is no trace ${number} of ${vmName}.`,
+      {
+        facts: { vm: vmName, number: number ?? null },
+        remedy: `A resume records one; \`isr trace ls ${vmName}\` lists what there is.`,
+      },
+    );
+  }
+}

@@ -42,6 +42,7 @@ const exitCodeOfError: Readonly<Record<string, ExitCode>> = {
   REPOSITORY_MISSING: exitCodes.notFound,
   VM_MISSING: exitCodes.notFound,
   VERSION_MISSING: exitCodes.notFound,
+  TRACE_MISSING: exitCodes.notFound,
   NOT_MOUNTED: exitCodes.notFound,
   SOURCE_UNREADABLE: exitCodes.notFound,
   NO_LOCAL_CHANGES: exitCodes.notFound,

@@ -89,6 +89,11 @@ const commandTable: readonly CommandEntry[] = [
     load: () => import('./commands/warm.js'),
   },
   {
+    name: 'trace',
+    summary: 'what resumes of a VM touched, and when',
+    load: () => import('./commands/trace.js'),
+  },
+  {
     name: 'export',
     summary: 'write a version out as plain files',
     load: () => import('./commands/export.js'),

@@ -1,5 +1,5 @@
 import { limits } from '../base/index.js';
-import type { Touch, Trace, TraceEntry } from '../repo/index.js';
+import type { Trace, TraceEntry } from '../repo/index.js';
 
 /** In how many of the last `limits.traceResumes` resumes a chunk was touched. */
 export function timesSeen({ seenIn }: Pick<TraceEntry, 'seenIn'>): number {
@@ -17,7 +17,7 @@ export function ageInResumes({ seenIn }: Pick<TraceEntry, 'seenIn'>): number {
  * What the next resume is likely to touch, in the order of first touch: what the newest one touched, and what at least
  * half of the remembered ones did. The rest of a trace is chance: each resume has some, and another.
  */
-export function likelyTouches(trace: Trace): readonly Touch[] {
+export function likelyTouches(trace: Trace): readonly TraceEntry[] {
   const remembered = Math.min(trace.resumes, limits.traceResumes);
   return trace.entries.filter((entry) => ageInResumes(entry) === 0 || 2 * timesSeen(entry) >= remembered);
 }
