@@ -88,6 +88,9 @@ export const limits = {
   /** Times that appending to a VM's log starts over because another host was faster; each loss means that somebody else succeeded. */
   logAppendAttempts: 16,
 
+  /** Positions of a log that are asked for at once where a store cannot list: hides its round trips. */
+  logProbesInFlight: 8,
+
   /** Names or branches that are read from the store at once while listing them. */
   recordReadsInFlight: 8,
 

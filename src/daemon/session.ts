@@ -11,6 +11,7 @@ import {
   type Commit,
   type FileMap,
   type HeldLease,
+  type HostIdentity,
   type LeaseState,
   type Manifest,
   type Published,
@@ -18,7 +19,7 @@ import {
   type VmHead,
   type VmHistory,
 } from '../repo/index.js';
-import { openStore } from '../store/index.js';
+import { openStore, StoreRefused, type ObjectStore } from '../store/index.js';
 import type { FileLock } from '../system/index.js';
 import { announcementOf, findOwnBranch, findOwnCommit, isMadeFrom } from './announced-commit.js';
 import { EphemeralMount, VmBusy } from './errors.js';
@@ -182,6 +183,7 @@ export class VmSession implements AsyncDisposable {
   async #publish(options: PublishOptions): Promise<PublishResult> {
     if (this.#parts.request.ephemeral || this.#origin.kind === 'branch')
       throw new EphemeralMount(this.vmName);
+    if (!this.repository.store.capabilities.writes) throw cannotPublishTo(this.repository.store, this.vmName);
     const startedMs = performance.now();
     const dirtyBytes = this.fileSystem.dirty().bytes;
     this.fileSystem.freeze();
@@ -414,9 +416,10 @@ async function openParts(request: SessionRequest, resources: ResourceStack): Pro
     ...{ vmName, version: request.version, ephemeral: request.ephemeral, purpose: request.purpose },
     ...{ host: home.identity, paths, overlayDirectory },
   };
+  const needsLease = !request.ephemeral && request.purpose === 'use' && repository.store.capabilities.writes;
   const { ground, lease } = goesOn(request)
-    ? await sameGroundAndLease(request, history, groundRequest)
-    : await findGroundAndLease(request, history, groundRequest);
+    ? await sameGroundAndLease(request, history, groundRequest, needsLease)
+    : await findGroundAndLease(request, history, groundRequest, needsLease);
 
   const fetcher = resources.use(
     await createFetcher({
@@ -447,17 +450,26 @@ async function openParts(request: SessionRequest, resources: ResourceStack): Pro
 /** Times that a session begins anew because a version appeared before it had the lease; then it has it. */
 const groundAttempts = 3;
 
-/** Where to begin, and the right to publish from there. A session that only publishes takes that when it needs it. */
+/**
+ * Where to begin, and the right to publish from there. A session that only publishes takes that when it needs it; where
+ * nothing can be written it cannot be taken, but what another host holds is respected.
+ */
 async function findGroundAndLease(
   request: SessionRequest,
   history: VmHistory,
   groundRequest: GroundRequest,
+  needsLease: boolean,
 ): Promise<{ readonly ground: Ground; readonly lease: HeldLease | undefined }> {
   const { paths, host } = groundRequest;
   for (let attempt = 1; ; attempt += 1) {
     const head = await readHead(request, history, paths);
     const ground = await findGround(groundRequest, history, head);
-    if (request.ephemeral || request.purpose === 'publish') return { ground, lease: undefined };
+    if (!needsLease) {
+      const { lease } = head;
+      if (!request.ephemeral && request.purpose === 'use' && isHeldElsewhere(lease, host))
+        throw new LeaseHeld(request.vmName, lease.holder, lease.since);
+      return { ground, lease: undefined };
+    }
     const lease = await history.acquireLease(host);
     await rememberSeen(paths, history);
     // Nobody else wrote between the look and the lease.
@@ -471,10 +483,11 @@ async function sameGroundAndLease(
   request: SessionRequest,
   history: VmHistory,
   groundRequest: GroundRequest,
+  needsLease: boolean,
 ): Promise<{ readonly ground: Ground; readonly lease: HeldLease | undefined }> {
   const head = await readHead(request, history, groundRequest.paths);
   const ground = await groundThatGoesOn(groundRequest, history);
-  if (request.ephemeral || originVersion(ground.origin) !== head.latest?.version) {
+  if (!needsLease || originVersion(ground.origin) !== head.latest?.version) {
     return { ground, lease: undefined };
   }
   try {
@@ -483,6 +496,13 @@ async function sameGroundAndLease(
     if (error instanceof LeaseHeld) return { ground, lease: undefined };
     throw error;
   }
+}
+
+function isHeldElsewhere(
+  lease: LeaseState,
+  here: HostIdentity,
+): lease is Extract<LeaseState, { state: 'held' }> {
+  return lease.state === 'held' && lease.holder.hostId !== here.hostId;
 }
 
 async function readHead(request: SessionRequest, history: VmHistory, paths: VmPaths): Promise<VmHead> {
@@ -497,6 +517,17 @@ async function readHead(request: SessionRequest, history: VmHistory, paths: VmPa
 
 interface Outcome extends Pick<PublishResult, 'outcome' | 'branch' | 'storedBytes'> {
   readonly version: VersionNumber | undefined;
+}
+
+function cannotPublishTo({ description }: ObjectStore, vmName: string): StoreRefused {
+  return new StoreRefused({
+    store: description,
+    key: undefined,
+    reason: 'it can only be read, so nothing can be published through it',
+    remedy:
+      `The changes of ${vmName} stay on this host. Publish them through a URL of this repository that takes writes: ` +
+      `isr umount ${vmName} && isr --repo URL publish ${vmName} (isr --repo URL suspend ${vmName} for a saved guest).`,
+  });
 }
 
 function branchedAs(branch: string, storedBytes: number): Outcome {

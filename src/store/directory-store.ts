@@ -8,7 +8,14 @@ import { explainSystemError, isAbsent } from './directory-store/failures.js';
 import { TemporaryFile } from './directory-store/temporary-file.js';
 import { walk } from './directory-store/walk.js';
 import { ObjectMissing, ObjectTruncated, StoreUnreachable } from './errors.js';
-import type { ByteRange, ObjectInfo, ObjectKey, ObjectStore, RequestOptions } from './object-store.js';
+import {
+  everyCapability,
+  type ByteRange,
+  type ObjectInfo,
+  type ObjectKey,
+  type ObjectStore,
+  type RequestOptions,
+} from './object-store.js';
 import { RequestGate, requirePrefix, requireRange, throwIfCancelled } from './request.js';
 
 /**
@@ -19,6 +26,7 @@ import { RequestGate, requirePrefix, requireRange, throwIfCancelled } from './re
  */
 export class DirectoryStore implements ObjectStore {
   readonly description: string;
+  readonly capabilities = everyCapability;
   readonly #root: string;
   readonly #temporaryPath: string;
   readonly #directories: DurableDirectories;

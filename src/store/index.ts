@@ -13,8 +13,17 @@ export {
 export { LabStore, perfectConditions, type LabConditions } from './lab-store.js';
 export { seededRandom } from './lab-store/seeded-random.js';
 export { inOnePiece } from './request.js';
-export { isObjectKey, objectKey } from './object-store.js';
-export type { ByteRange, ObjectInfo, ObjectKey, ObjectStore, RequestOptions } from './object-store.js';
+export {
+  everyCapability,
+  isObjectKey,
+  objectKey,
+  type ByteRange,
+  type ObjectInfo,
+  type ObjectKey,
+  type ObjectStore,
+  type RequestOptions,
+  type StoreCapabilities,
+} from './object-store.js';
 export {
   ObservedStore,
   type OperationCounts,

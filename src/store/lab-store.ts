@@ -1,7 +1,14 @@
 import { Cancelled, type Clock } from '../base/index.js';
 import { ObjectMissing, ObjectTruncated, StoreUnreachable } from './errors.js';
 import { Link, turnBytes } from './lab-store/link.js';
-import type { ByteRange, ObjectInfo, ObjectKey, ObjectStore, RequestOptions } from './object-store.js';
+import type {
+  ByteRange,
+  ObjectInfo,
+  ObjectKey,
+  ObjectStore,
+  RequestOptions,
+  StoreCapabilities,
+} from './object-store.js';
 import { RequestGate, requirePrefix, throwIfCancelled } from './request.js';
 
 /** What the imitated network and its faults are like. Rates are probabilities of one request, 0 to 1. */
@@ -57,6 +64,10 @@ export class LabStore implements ObjectStore {
     this.#random = random;
     this.#upload = new Link(clock, conditions.megabitsPerSecond);
     this.#download = new Link(clock, conditions.megabitsPerSecond);
+  }
+
+  get capabilities(): StoreCapabilities {
+    return this.#inner.capabilities;
   }
 
   /** During an outage every request, also one that is under way, fails with `StoreUnreachable`. */

@@ -19,6 +19,16 @@ export interface RequestOptions {
   readonly signal?: AbortSignal;
 }
 
+/** What a store can do beside `get` and `stat`. What it cannot is `StoreRefused`. */
+export interface StoreCapabilities {
+  /** `list`. */
+  readonly lists: boolean;
+  /** `put`, `putIfAbsent` and `delete`. */
+  readonly writes: boolean;
+}
+
+export const everyCapability: StoreCapabilities = { lists: true, writes: true };
+
 /**
  * A flat key space of immutable objects.
  *
@@ -40,6 +50,8 @@ export interface RequestOptions {
 export interface ObjectStore extends AsyncDisposable {
   /** For messages: where this is, without credentials. */
   readonly description: string;
+
+  readonly capabilities: StoreCapabilities;
 
   get(key: ObjectKey, range?: ByteRange, options?: RequestOptions): Promise<Uint8Array>;
 

@@ -1,4 +1,11 @@
-import type { ByteRange, ObjectInfo, ObjectKey, ObjectStore, RequestOptions } from './object-store.js';
+import type {
+  ByteRange,
+  ObjectInfo,
+  ObjectKey,
+  ObjectStore,
+  RequestOptions,
+  StoreCapabilities,
+} from './object-store.js';
 
 export type StoreOperation = 'get' | 'put' | 'putIfAbsent' | 'list' | 'stat' | 'delete';
 
@@ -31,6 +38,10 @@ export class ObservedStore implements ObjectStore {
 
   get description(): string {
     return this.#inner.description;
+  }
+
+  get capabilities(): StoreCapabilities {
+    return this.#inner.capabilities;
   }
 
   /** A snapshot; it does not change any more. */

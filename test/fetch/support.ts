@@ -11,6 +11,7 @@ import {
 import { SealedFileReader } from '../../src/repo/codec/sealed-file-reader.js';
 import { Cancelled, type Clock } from '../../src/base/index.js';
 import {
+  everyCapability,
   inOnePiece,
   type ByteRange,
   type ObjectInfo,
@@ -125,6 +126,7 @@ export interface ScriptedGet {
 /** A store in memory that notes every `get`, can hold them back, and answers as it is told. */
 export class ScriptedStore implements ObjectStore {
   readonly description = 'scripted:';
+  readonly capabilities = everyCapability;
   readonly memory = new MemoryStore();
   readonly gets: ScriptedGet[] = [];
   stats = 0;

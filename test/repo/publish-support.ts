@@ -16,8 +16,16 @@ import {
   type SourceInode,
 } from '../../src/repo/index.js';
 import { PackWriter } from '../../src/repo/publish/pack-writer.js';
-import type { ByteRange, ObjectInfo, ObjectKey, ObjectStore, RequestOptions } from '../../src/store/index.js';
-import { inOnePiece, StoreUnreachable } from '../../src/store/index.js';
+import {
+  everyCapability,
+  inOnePiece,
+  StoreUnreachable,
+  type ByteRange,
+  type ObjectInfo,
+  type ObjectKey,
+  type ObjectStore,
+  type RequestOptions,
+} from '../../src/store/index.js';
 
 export const host = { hostId: '1'.repeat(32), hostName: 'alpha' };
 
@@ -202,6 +210,7 @@ export function difference(
 /** Counts requests, and fails one of them: before it is carried out, or after, as when its answer got lost. */
 export class FailingStore implements ObjectStore {
   readonly description = 'failing:';
+  readonly capabilities = everyCapability;
   readonly #inner: ObjectStore;
   #failAt = Infinity;
   #mode: 'before' | 'after' = 'before';

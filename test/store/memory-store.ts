@@ -1,4 +1,4 @@
-import { ObjectMissing, ObjectTruncated } from '../../src/store/index.js';
+import { everyCapability, ObjectMissing, ObjectTruncated } from '../../src/store/index.js';
 import type { ByteRange, ObjectInfo, ObjectKey, ObjectStore, RequestOptions } from '../../src/store/index.js';
 import {
   inOnePiece,
@@ -11,6 +11,7 @@ import {
 /** A store in memory: the shortest one that keeps the contract. It never waits for anything but promises. */
 export class MemoryStore implements ObjectStore {
   readonly description = 'memory:';
+  readonly capabilities = everyCapability;
   readonly #objects = new Map<ObjectKey, Uint8Array>();
   readonly #gate = new RequestGate();
 

@@ -1,4 +1,5 @@
 import {
+  everyCapability,
   inOnePiece,
   ObjectMissing,
   ObjectTruncated,
@@ -12,6 +13,7 @@ import {
 /** A store in memory whose objects a test can look at and damage. */
 export class MemoryStore implements ObjectStore {
   readonly description = 'memory:';
+  readonly capabilities = everyCapability;
   readonly objects = new Map<ObjectKey, Buffer>();
 
   async get(key: ObjectKey, range?: ByteRange, _options?: RequestOptions): Promise<Uint8Array> {

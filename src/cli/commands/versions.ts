@@ -20,9 +20,10 @@ async function listVersions(context: CommandContext, vmName: string): Promise<un
   const { history } = await context.logOfExisting(vmName);
   const commits: Commit[] = [];
   for await (const commit of history.commits()) commits.push(commit);
-  const branches = await history.branches();
+  const { store } = await context.repository();
+  const branches = store.capabilities.lists ? await history.branches() : undefined;
   const table = formatTable(
-    [...commits, ...branches],
+    [...commits, ...(branches ?? [])],
     [
       { title: 'VERSION', cell: nameOf },
       { title: 'DATE', cell: (row) => formatDate(recordOf(row).createdAt) },
@@ -32,8 +33,10 @@ async function listVersions(context: CommandContext, vmName: string): Promise<un
       { title: 'STORED', align: 'right', cell: (row) => formatBytes(recordOf(row).storedBytes) },
     ],
   );
+  if (branches === undefined)
+    context.output.remark(`Branches are not shown: ${store.description} cannot list.`);
   context.output.result(
-    { vmName, versions: commits.map(commitAsJson), branches: branches.map(branchAsJson) },
+    { vmName, versions: commits.map(commitAsJson), branches: branches?.map(branchAsJson) ?? null },
     table,
   );
 }

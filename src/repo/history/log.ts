@@ -11,6 +11,7 @@ import {
 import { logKey, logPositionOf, logPrefix, type VmId } from '../format/object-keys.js';
 import type { Records } from '../records.js';
 import type { LogPosition, SeenPosition } from '../types.js';
+import { probeLog } from './probe-log.js';
 
 /** An entry of the log, with its place and digest. */
 export interface PlacedEntry extends EntryReference {
@@ -120,6 +121,16 @@ export class Log {
     options: RequestOptions,
   ): Promise<LogPosition | undefined> {
     const known = seen?.position ?? 0;
+    const newest = this.#store.capabilities.lists
+      ? await this.#newestListed(known, options)
+      : await this.#newestProbed(known, options);
+    if (known > 0 && newest === undefined) {
+      throw new RolledBack(this.#vmName, `entry ${known} of its log is not there any more`);
+    }
+    return newest;
+  }
+
+  async #newestListed(known: number, options: RequestOptions): Promise<LogPosition | undefined> {
     let newest: LogPosition | undefined;
     for await (const { key } of this.#store.list(logPrefix(this.#vmId), {
       ...(options.signal === undefined ? {} : { signal: options.signal }),
@@ -133,10 +144,19 @@ export class Log {
       }
       newest = position;
     }
-    if (known > 0 && newest === undefined) {
-      throw new RolledBack(this.#vmName, `entry ${known} of its log is not there any more`);
-    }
     return newest;
+  }
+
+  async #newestProbed(known: number, options: RequestOptions): Promise<LogPosition | undefined> {
+    const hasEntry = async (position: number): Promise<boolean> =>
+      (await this.#store.stat(this.#key(position), options)) !== undefined;
+    const [isKnownThere, { newest, gap }] = await Promise.all([
+      known === 0 || hasEntry(known),
+      probeLog(hasEntry, known),
+    ]);
+    if (!isKnownThere) return undefined;
+    if (gap !== undefined) throw new DamagedObject(this.#key(gap), 'it is missing');
+    return newest === 0 ? undefined : (newest as LogPosition);
   }
 
   async #read(position: LogPosition, options: RequestOptions): Promise<PlacedEntry> {

@@ -100,8 +100,9 @@ export class Traces {
     }
   }
 
-  /** Ascending. */
+  /** Ascending. A store that cannot list has none to offer: their numbers have no known beginning. */
   async #numbers(options: RequestOptions): Promise<number[]> {
+    if (!this.#store.capabilities.lists) return [];
     const numbers: number[] = [];
     for await (const { key } of this.#store.list(tracePrefix(this.#vmId), options)) {
       numbers.push(traceNumberOf(this.#vmId, key));
