@@ -5,7 +5,7 @@ import { ChildProgram, type Failed } from './child-program.js';
 import { Draw } from './draw.js';
 import { ExerciseFailed, type ExerciseOptions } from './exercise.js';
 import { ExercisedVm } from './exercised-vm.js';
-import { operationNames } from './file-exerciser.js';
+import { operationNames } from './file-operations.js';
 import { describeOperation, operationsAt, readOperationLog } from './operation-log.js';
 import type { ExerciserAnswer, ExerciserArguments, ExerciserRequest, PlaceOfDifference } from './protocol.js';
 

@@ -1,5 +1,7 @@
 import { closeSync, constants, openSync, readSync } from 'node:fs';
 import { FileModel } from './file-model.js';
+import { directAccess, type MappedAccess } from './mapped-access.js';
+import { Remains } from './remains.js';
 import { MappedMemory, writeBackFile } from './system-calls.js';
 
 /** How a program may look at a file. */
@@ -17,8 +19,11 @@ export class ExercisedFile {
   readonly index: number;
   readonly path: string;
   readonly model: FileModel;
+  readonly access: MappedAccess;
+  /** What a loss of the mount may leave of it; where there may be one. */
+  readonly remains: Remains | undefined;
   /** A mapping may have changed pages that the file system has not seen. */
-  hasDirtyPages = false;
+  #hasDirtyPages = false;
   readonly #sizeBytesMax: number;
   #fd: number | undefined;
   #directFd: number | undefined;
@@ -28,11 +33,14 @@ export class ExercisedFile {
   #readerFd: number | undefined;
   #readerMap: MappedMemory | undefined;
 
-  constructor(index: number, path: string, sizeBytesMax: number) {
+  /** `surviving`: how it is to be touched where its mount may be lost. */
+  constructor(index: number, path: string, sizeBytesMax: number, surviving?: MappedAccess) {
     this.index = index;
     this.path = path;
     this.#sizeBytesMax = sizeBytesMax;
     this.model = new FileModel(sizeBytesMax);
+    this.access = surviving ?? directAccess;
+    this.remains = surviving === undefined ? undefined : new Remains(this.model);
   }
 
   get fd(): number {
@@ -70,25 +78,38 @@ export class ExercisedFile {
   read(how: WayToRead, offsetBytes: number, lengthBytes: number, into: Buffer): Buffer {
     switch (how) {
       case 'read':
-        return into.subarray(0, readSync(this.fd, into, 0, lengthBytes, offsetBytes));
+        return readFully(this.fd, offsetBytes, into.subarray(0, lengthBytes));
       case 'direct':
-        return into.subarray(0, readSync(this.directFd, into, 0, lengthBytes, offsetBytes));
+        return readFully(this.directFd, offsetBytes, into.subarray(0, lengthBytes));
       case 'reader':
-        return into.subarray(0, readSync(this.readerFd, into, 0, lengthBytes, offsetBytes));
+        return readFully(this.readerFd, offsetBytes, into.subarray(0, lengthBytes));
       case 'readerMap':
-        return this.readerMap.bytes.subarray(offsetBytes, offsetBytes + lengthBytes);
+        return this.access.read(this.readerMap.bytes, offsetBytes, lengthBytes, into);
       case 'shared':
-        return this.shared.bytes.subarray(offsetBytes, offsetBytes + lengthBytes);
+        return this.access.read(this.shared.bytes, offsetBytes, lengthBytes, into);
       case 'private':
-        return this.private.bytes.subarray(offsetBytes, offsetBytes + lengthBytes);
+        return this.access.read(this.private.bytes, offsetBytes, lengthBytes, into);
     }
+  }
+
+  /** Through the shared mapping. */
+  writeMapped(offsetBytes: number, data: Uint8Array): void {
+    const { bytes } = this.shared;
+    this.#hasDirtyPages = true;
+    this.access.write(bytes, offsetBytes, data);
   }
 
   /** What mappings have changed reaches the file system. */
   writeBack(): void {
-    if (!this.hasDirtyPages) return;
+    if (!this.#hasDirtyPages) return;
     writeBackFile(this.fd);
-    this.hasDirtyPages = false;
+    this.wroteBack();
+  }
+
+  /** What mappings have changed has reached the file system. */
+  wroteBack(): void {
+    this.#hasDirtyPages = false;
+    this.remains?.writtenBack();
   }
 
   /** So that the kernel may drop the file's pages. */
@@ -107,28 +128,65 @@ export class ExercisedFile {
   stopWriting(): void {
     this.unmap();
     this.close();
-    this.hasDirtyPages = false;
   }
 
   letGo(): void {
     this.stopWriting();
     this.#readerMap?.unmap();
     this.#readerMap = undefined;
-    if (this.#readerFd !== undefined) closeSync(this.#readerFd);
+    const readerFd = this.#readerFd;
     this.#readerFd = undefined;
+    if (readerFd !== undefined) closeSync(readerFd);
   }
 
   unmap(): void {
+    const wrote = this.#shared !== undefined;
     this.#shared?.unmap();
     this.#private?.unmap();
     this.#shared = undefined;
     this.#private = undefined;
+    if (wrote) this.wroteBack();
   }
 
   /** Mappings outlive descriptors. */
   close(): void {
-    for (const fd of [this.#fd, this.#directFd]) if (fd !== undefined) closeSync(fd);
-    this.#fd = undefined;
-    this.#directFd = undefined;
+    const [fd, directFd] = [this.#fd, this.#directFd];
+    this.#fd = this.#directFd = undefined;
+    try {
+      if (fd !== undefined) {
+        closeSync(fd);
+        this.wroteBack();
+      }
+    } finally {
+      if (directFd !== undefined) closeSync(directFd);
+    }
+  }
+
+  /** Lets go of a mount that is lost: nothing of it says any more what the file holds. */
+  abandon(): void {
+    for (const memory of [this.#shared, this.#private, this.#readerMap]) memory?.unmap();
+    for (const fd of [this.#fd, this.#directFd, this.#readerFd]) if (fd !== undefined) closeLost(fd);
+    this.#shared = this.#private = this.#readerMap = undefined;
+    this.#fd = this.#directFd = this.#readerFd = undefined;
+    this.#hasDirtyPages = false;
+  }
+}
+
+/** As much as there is: less than the file has only where a read fails, and then the next one says why. */
+function readFully(fd: number, offsetBytes: number, into: Buffer): Buffer {
+  let done = 0;
+  while (done < into.length) {
+    const count = readSync(fd, into, done, into.length - done, offsetBytes + done);
+    if (count === 0) break;
+    done += count;
+  }
+  return into.subarray(0, done);
+}
+
+function closeLost(fd: number): void {
+  try {
+    closeSync(fd);
+  } catch {
+    // It is closed; that nothing of it could be written was known.
   }
 }

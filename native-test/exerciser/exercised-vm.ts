@@ -63,6 +63,18 @@ export class ExercisedVm implements AsyncDisposable {
     }
   }
 
+  /** As `mount`, by the command and in a process of its own. */
+  async mountByCommand(): Promise<void> {
+    const { vmName } = this.trial;
+    const options = ['--engine', this.#options.engine, '--allow-other'];
+    await this.#host.isr(['mount', vmName, ...options], this.#repositoryUrl());
+  }
+
+  /** Where its changes lie on this host. */
+  get overlayPath(): string {
+    return this.#home.vmPaths(this.trial.repositoryId, this.trial.vmName).overlay;
+  }
+
   /** Where the files of the first version lie. */
   get originals(): string {
     return originalsOf(this.trial);

@@ -1,5 +1,7 @@
 import { serveRequests } from './child-program.js';
-import { Difference, FileExerciser, operationNames } from './file-exerciser.js';
+import { Difference } from './difference.js';
+import { FileExerciser } from './file-exerciser.js';
+import { operationNames } from './file-operations.js';
 import { OperationLog } from './operation-log.js';
 import type { ExerciserAnswer, ExerciserArguments, ExerciserRequest } from './protocol.js';
 

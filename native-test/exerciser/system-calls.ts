@@ -86,23 +86,16 @@ const dontNeed = 4;
 /** `flags` of sync_file_range(2): wait, write, wait. */
 const writeAndWait = 7;
 
-/** The name of the error that a call ended with; undefined for success. */
-function outcome(result: number): string | undefined {
-  return result >= 0 ? undefined : new SystemCallError('', koffi.errno()).code;
-}
-
 function require0(name: string, result: number): void {
   if (result < 0) throw new SystemCallError(name, koffi.errno());
 }
 
-/** fallocate(2): the name of its error, or undefined. */
-export function fallocate(
-  fd: number,
-  mode: number,
-  offsetBytes: number,
-  lengthBytes: number,
-): string | undefined {
-  return outcome(functions.fallocate(fd, mode, offsetBytes, lengthBytes));
+/** fallocate(2); answers whether the file system can do that. @throws SystemCallError */
+export function fallocate(fd: number, mode: number, offsetBytes: number, lengthBytes: number): boolean {
+  if (functions.fallocate(fd, mode, offsetBytes, lengthBytes) >= 0) return true;
+  const errorNumber = koffi.errno();
+  if (errorNumber === constants.errno.EOPNOTSUPP) return false;
+  throw new SystemCallError('fallocate', errorNumber);
 }
 
 /** lseek(2): where, or undefined for `ENXIO`. @throws SystemCallError */

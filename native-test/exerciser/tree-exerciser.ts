@@ -1,6 +1,8 @@
 import { mkdirSync } from 'node:fs';
 import { Draw } from './draw.js';
+import { MountLost, tellsOfLoss } from './loss.js';
 import { drawTreeOperation, outcomeOf, type TreeOperation } from './tree-operations.js';
+import { adoptTornFile } from './torn-file.js';
 import { settleTimes, walkTree } from './tree-walk.js';
 
 export interface TreeExerciserOptions {
@@ -36,6 +38,10 @@ export class TreeExerciser {
   readonly #excluded: ReadonlySet<string>;
   readonly #last: string[] = [];
   #number = 0;
+  /** The mount may be lost: an operation that fails for that says nothing. */
+  #mayBeLost = false;
+  /** On the own tree, when the mount was lost. */
+  #underWay: TreeOperation | undefined;
 
   constructor(options: TreeExerciserOptions) {
     this.#options = options;
@@ -51,8 +57,9 @@ export class TreeExerciser {
     mkdirSync(options.referenceRoot, { recursive: true });
   }
 
-  /** @throws Error with the last operations */
-  run(count: number): void {
+  /** `mayBeLost`: the mount may be, meanwhile. @throws Error with the last operations; MountLost */
+  run(count: number, mayBeLost = false): void {
+    this.#mayBeLost = mayBeLost;
     for (let done = 0; done < count; done++) {
       this.#number += 1;
       const operation = drawTreeOperation(this.#draw, this.#excluded);
@@ -63,18 +70,43 @@ export class TreeExerciser {
 
   /** Compares this process's tree with the local one, names, content, attributes and times. @throws Error */
   compare(): void {
+    const difference = this.#difference();
+    if (difference !== undefined) this.#fail(`${this.#options.privateRoot} differs: ${difference}`);
+  }
+
+  /**
+   * The trees are mounted again after a loss. Everything acknowledged must be there; the operation that was under way was
+   * made, or was not; of what it wrote to a file there may be a part. @throws Error
+   */
+  recover(): void {
+    const { privateRoot, sharedRoot, referenceRoot } = this.#options;
+    walkTree(sharedRoot, { countsDirectoryLinks: true });
+    const operation = this.#underWay;
+    this.#underWay = undefined;
+    const unmade = this.#difference();
+    if (unmade === undefined) return;
+    if (operation === undefined) this.#fail(`after the loss ${privateRoot} differs: ${unmade}`);
+    adoptTornFile(privateRoot, referenceRoot, () => outcomeOf(() => operation.apply(referenceRoot)));
+    const made = this.#difference();
+    if (made === undefined) return;
+    this.#fail(`after the loss, neither was the last operation not made (${unmade}) nor made (${made})`);
+  }
+
+  /** How the own tree differs from the local one. */
+  #difference(): string | undefined {
     const { privateRoot, referenceRoot, timeResolutionNs } = this.#options;
     settleTimes(privateRoot, timeResolutionNs);
     settleTimes(referenceRoot, timeResolutionNs);
     const found = walkTree(privateRoot, { countsDirectoryLinks: true });
     const wanted = walkTree(referenceRoot, { countsDirectoryLinks: false });
-    const difference = firstDifference(found, wanted);
-    if (difference !== undefined) this.#fail(`${privateRoot} differs: ${difference}`);
+    return firstDifference(found, wanted);
   }
 
   #runPrivate(operation: TreeOperation): void {
     const { privateRoot, referenceRoot, renameModes } = this.#options;
+    this.#underWay = operation;
     const outcome = this.#apply(operation, privateRoot, 'own');
+    this.#underWay = undefined;
     if (!renameModes && outcome === 'EINVAL' && flaggedRenames.has(operation.name)) return;
     const wanted = outcomeOf(() => operation.apply(referenceRoot));
     if (outcome !== wanted) this.#fail(`${outcome} instead of ${wanted}`);
@@ -90,7 +122,9 @@ export class TreeExerciser {
   #apply(operation: TreeOperation, root: string, where: string): string {
     this.#last.push(`${this.#number} ${where} ${operation.description}`);
     if (this.#last.length > remembered) this.#last.shift();
-    return outcomeOf(() => operation.apply(root));
+    const outcome = outcomeOf(() => operation.apply(root));
+    if (this.#mayBeLost && tellsOfLoss(outcome)) throw new MountLost(outcome);
+    return outcome;
   }
 
   #fail(what: string): never {

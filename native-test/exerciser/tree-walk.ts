@@ -60,7 +60,7 @@ function mixByte(sum: number, byte: number): number {
 }
 
 /** Parents before children, in the order of names. The root itself is not among them. */
-function walk(root: string, directory: string): Walked[] {
+export function walk(root: string, directory: string): Walked[] {
   const walked: Walked[] = [];
   for (const name of readdirSync(join(root, directory)).sort()) {
     const path = join(directory, name);
