@@ -1,7 +1,7 @@
 # isr: the two commands a newcomer needs are `make demo` and `make test`; each does its own set-up.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: all setup build test exercise demo bench format clean
+.PHONY: all setup build test exercise crash-lab demo bench format clean
 
 all: build
 
@@ -22,6 +22,11 @@ option = $(if $($(1)),--$(shell echo $(1) | tr A-Z_ a-z-) '$($(1))')
 
 exercise: build ## Random operations on a real mount, compared with a model; see CONTRIBUTING.md.
 	node build/native-test/exerciser/main.js $(foreach name,$(exercise_options),$(call option,$(name)))
+
+crash_options = ENGINE SEED CRASHES MOUNTS
+
+crash-lab: build ## Processes killed at random points, compared with models; see CONTRIBUTING.md.
+	node build/native-test/crash-lab/main.js $(foreach name,$(crash_options),$(call option,$(name)))
 
 demo: build ## The main job on a real guest.
 	node build/bench/demo.js

@@ -1,0 +1,71 @@
+import { serveRequests } from '../exerciser/child-program.js';
+import { Difference } from '../exerciser/difference.js';
+import { FileExerciser } from '../exerciser/file-exerciser.js';
+import { operationNames } from '../exerciser/file-operations.js';
+import { isLoss } from '../exerciser/loss.js';
+import { SurvivingAccess } from '../exerciser/mapped-access.js';
+import { OperationLog } from '../exerciser/operation-log.js';
+import { Killer } from './killer.js';
+import type { CrashRequest, FileProgramArguments, LabAnswer } from './protocol.js';
+
+/** The program of the crash lab that uses files, and has processes killed while it does. */
+const { logPath, mountPath, ...options } = JSON.parse(process.argv[2] ?? '') as FileProgramArguments;
+const killer = new Killer();
+const exerciser = new FileExerciser({
+  ...options,
+  directory: '.',
+  log: new OperationLog(logPath, operationNames),
+  surviving: new SurvivingAccess(`${logPath}.scratch`),
+  onOperation: killer.onOperation,
+});
+
+serveRequests(
+  (request: CrashRequest): LabAnswer => {
+    carryOut(request);
+    return { type: 'done' };
+  },
+  (error) =>
+    error instanceof Difference ? { place: { file: error.file, offsetBytes: error.offsetBytes } } : {},
+);
+
+function carryOut(request: CrashRequest): void {
+  switch (request.type) {
+    case 'enter':
+      process.chdir(mountPath);
+      break;
+    case 'run':
+      run(request);
+      break;
+    case 'check':
+      exerciser.checkAll();
+      break;
+    case 'leave':
+      exerciser.letGo(false);
+      process.chdir('/');
+      break;
+    case 'abandon':
+      exerciser.abandon();
+      process.chdir('/');
+      break;
+    case 'recover':
+      exerciser.recover();
+      exerciser.checkAll();
+      break;
+    case 'compare':
+      exerciser.compareCopies(request.directory);
+      break;
+  }
+}
+
+function run({ plan, ...processes }: Extract<CrashRequest, { type: 'run' }>): void {
+  const { operations, atOperation, strikes, losesMount, holdsOn } = plan;
+  killer.arm({ atOperation: exerciser.number + atOperation, strikes, ...processes });
+  try {
+    exerciser.run(operations);
+    killer.awaitEnd();
+    while (losesMount && holdsOn) exerciser.run(1);
+  } catch (error) {
+    if (!(losesMount && killer.hasStruck && isLoss(error))) throw error;
+    killer.awaitEnd();
+  }
+}

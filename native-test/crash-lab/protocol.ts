@@ -1,0 +1,42 @@
+import type { ExerciserArguments } from '../exerciser/protocol.js';
+import type { TreeExerciserOptions } from '../exerciser/tree-exerciser.js';
+import type { CrashPlan } from './crash-plan.js';
+
+/** What the programs of the lab are asked. Each works below the mount as its working directory, which stays its even if it is lost. */
+export type LabRequest =
+  | { readonly type: 'enter' }
+  | { readonly type: 'check' }
+  /** Nothing of the mount is in use when it is answered. */
+  | { readonly type: 'leave' }
+  /** As `leave`, of a mount that may be lost. */
+  | { readonly type: 'abandon' }
+  /** In the new mount: compares what is there with what must be. */
+  | { readonly type: 'recover' }
+  /** Compares the files of a directory elsewhere. */
+  | { readonly type: 'compare'; readonly directory: string };
+
+export type CrashRequest =
+  | LabRequest
+  | {
+      readonly type: 'run';
+      readonly plan: CrashPlan;
+      readonly workerPid: number;
+      readonly supervisorPid: number;
+    };
+
+export type TreeCrashRequest =
+  | LabRequest
+  | {
+      readonly type: 'run';
+      readonly operations: number;
+      readonly losesMount: boolean;
+      readonly holdsOn: boolean;
+    };
+
+export interface LabAnswer {
+  readonly type: 'done';
+}
+
+export type FileProgramArguments = Omit<ExerciserArguments, 'directory'> & { readonly mountPath: string };
+
+export type TreeProgramArguments = TreeExerciserOptions & { readonly mountPath: string };
