@@ -82,6 +82,26 @@ export const limits = {
   /** What a directory store reads of a file at a time when its content is wanted in pieces. */
   storeReadPieceBytes: 256 * 1024,
 
+  /** Connections to a distant store: what a daemon's fetches and a publish need at once, with some room. */
+  storeConnections: 24,
+
+  /** How long connecting may take, and how long nothing may come or go, before a request is given up. */
+  storeConnectMs: 5_000,
+  storeIdleMs: 20_000,
+
+  /** Times that a web server may say that an object is elsewhere, and servers that it may name. */
+  httpRedirects: 5,
+  httpOrigins: 4,
+
+  /** From a web server that sends whole objects when asked for a range, ranges are taken that end before this. */
+  httpUnrangedBytesMax: 1024 * 1024,
+
+  /** Longest answer of a web server that is not an object, and of which nothing is wanted but the connection. */
+  httpMessageBytesMax: 64 * 1024,
+
+  /** Objects of a web server whose validators are remembered, the latest ones: 3 MB of memory. */
+  httpValidatorsRemembered: 16_384,
+
   /** Longest log entry (commit or lease) we read. */
   logEntryBytesMax: 64 * 1024,
 

@@ -73,6 +73,7 @@ const exitCodeOfError: Readonly<Record<string, ExitCode>> = {
   DAMAGED_OBJECT: exitCodes.damaged,
   OBJECT_MISSING: exitCodes.damaged,
   OBJECT_TRUNCATED: exitCodes.damaged,
+  OBJECT_CHANGED: exitCodes.damaged,
   UNKNOWN_FORMAT: exitCodes.damaged,
   ROLLED_BACK: exitCodes.damaged,
   HOME_DAMAGED: exitCodes.damaged,

@@ -1,6 +1,7 @@
 import { limits, type Clock } from '../base/index.js';
 import { packKey, type PackId } from '../repo/index.js';
 import {
+  ObjectChanged,
   StoreRefused,
   StoreUnreachable,
   type ByteRange,
@@ -154,7 +155,14 @@ export class StoreAccess implements AsyncDisposable {
   }
 }
 
-/** A store that refuses does so until somebody acts: a guest waits for that rather than dying, other fetches say it. */
-function isWorthWaiting(error: unknown, fetchClass: FetchClass): error is StoreUnreachable | StoreRefused {
-  return error instanceof StoreUnreachable || (error instanceof StoreRefused && fetchClass === 'demand');
+/**
+ * A store that refuses does so until somebody acts: a guest waits for that rather than dying, other fetches say it. An
+ * object that changed is asked for again: a copy made anew has other validators and the same content, or does not open.
+ */
+function isWorthWaiting(
+  error: unknown,
+  fetchClass: FetchClass,
+): error is StoreUnreachable | StoreRefused | ObjectChanged {
+  if (error instanceof StoreUnreachable || error instanceof ObjectChanged) return true;
+  return error instanceof StoreRefused && fetchClass === 'demand';
 }

@@ -42,6 +42,22 @@ export class ObjectTruncated extends IsrError {
   }
 }
 
+/** The object is not the one that was read before under this name, though objects never change: the copy was replaced. */
+export class ObjectChanged extends IsrError {
+  override readonly code = 'OBJECT_CHANGED';
+
+  constructor(failure: StoreFailure & { readonly key: ObjectKey }) {
+    const { store, key } = failure;
+    super(`Object ${key} in ${store} is not the one that was there before.`, {
+      facts: { store, key },
+      remedy:
+        'Objects never change. If the copy was made anew with the same content, try again; else restore it from the ' +
+        'repository, keeping the times of files (rsync -t).',
+      cause: failure.cause,
+    });
+  }
+}
+
 /** The store cannot be used now, and may be later without anybody changing it. */
 export class StoreUnreachable extends IsrError {
   override readonly code = 'STORE_UNREACHABLE';

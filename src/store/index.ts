@@ -4,6 +4,7 @@
  * `openStore` picks an implementation by URL and stacks the wrappers that the URL asks for.
  */
 export {
+  ObjectChanged,
   ObjectMissing,
   ObjectTruncated,
   StoreRefused,

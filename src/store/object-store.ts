@@ -41,7 +41,7 @@ export const everyCapability: StoreCapabilities = { lists: true, writes: true };
  *   is durable when the losers hear `exists`.
  * - A write that throws may have happened: the answer may have been lost. Whoever retries `putIfAbsent` must be ready
  *   to find the object that it made itself.
- * - Errors: `ObjectMissing`, `ObjectTruncated`, `StoreUnreachable` (try again later), `StoreRefused` (permission, full,
+ * - Errors: `ObjectMissing`, `ObjectTruncated`, `ObjectChanged` (where the store can tell), `StoreUnreachable` (try again later), `StoreRefused` (permission, full,
  *   read-only: trying again does not help until somebody acts). `Cancelled` when the signal fires.
  * - Closing waits for the requests under way (for a `read`, until its iteration has ended); a request after that is a
  *   programming error.

@@ -2,6 +2,8 @@ import { isAbsolute, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { InvalidInput, systemClock } from '../base/index.js';
 import { DirectoryStore } from './directory-store.js';
+import { StoreRefused } from './errors.js';
+import { HttpStore } from './http-store.js';
 import { LabStore } from './lab-store.js';
 import { parseLabParameters } from './lab-store/parameters.js';
 import { seededRandom } from './lab-store/seeded-random.js';
@@ -13,28 +15,44 @@ export interface OpenStoreOptions {
 }
 
 const supported =
-  'Write file:///absolute/path or an absolute path for a directory, or lab+file:///absolute/path?mbps=100&rttMs=20 ' +
-  'to imitate a slow link in front of one. S3 and HTTP come in a later version.';
+  'Write file:///absolute/path or an absolute path for a directory, https://host/path to read a copy on a web server, or ' +
+  'lab+URL?mbps=100&rttMs=20 to imitate a slow link in front of one. S3 comes in a later version.';
 
 /**
  * Opens the store at `url`; the caller owns it.
  *
  * - `file:///absolute/path`, or a plain absolute path
- * - `lab+file:///absolute/path?…`, an imitated link and faults in front of it; parameters: `lab-store/parameters.ts`
+ * - `https://host/path` or `http://…`, a copy on a web server, to be read only
+ * - `lab+URL?…`, an imitated link and faults in front of it; parameters: `lab-store/parameters.ts`
  *
  * @throws InvalidInput, StoreUnreachable, StoreRefused
  */
 export async function openStore(url: string, options: OpenStoreOptions = {}): Promise<ObjectStore> {
-  if (!url.startsWith('lab+')) return openDirectory(url, options);
+  if (!url.startsWith('lab+')) return openPlain(url, options);
   const [innerUrl, query] = splitOnce(url.slice('lab+'.length), '?');
   const { conditions, seed } = parseLabParameters(query);
-  return new LabStore(await openDirectory(innerUrl, options), conditions, systemClock, seededRandom(seed));
+  return new LabStore(await openPlain(innerUrl, options), conditions, systemClock, seededRandom(seed));
 }
 
 /** The directory of this host that holds the store at `url`; undefined where it is elsewhere. */
 export function localDirectoryOf(url: string): string | undefined {
   const innerUrl = url.startsWith('lab+') ? splitOnce(url.slice('lab+'.length), '?')[0] : url;
   return isAbsolute(innerUrl) || /^file:/i.test(innerUrl) ? directoryPath(innerUrl) : undefined;
+}
+
+async function openPlain(url: string, options: OpenStoreOptions): Promise<ObjectStore> {
+  return /^https?:/i.test(url) ? openHttp(url, options) : openDirectory(url, options);
+}
+
+function openHttp(url: string, options: OpenStoreOptions): HttpStore {
+  const store = new HttpStore(url);
+  if (options.create !== true) return store;
+  throw new StoreRefused({
+    store: store.description,
+    key: undefined,
+    reason: 'it can only be read, so no repository can be made there',
+    remedy: 'Make the repository in a directory or a bucket, and serve a copy of it.',
+  });
 }
 
 function openDirectory(url: string, options: OpenStoreOptions): Promise<DirectoryStore> {
