@@ -24,8 +24,10 @@ exercise: build ## Random operations on a real mount, compared with a model; see
 	node build/native-test/exerciser/main.js $(foreach name,$(exercise_options),$(call option,$(name)))
 
 crash_options = ENGINE SEED CRASHES MOUNTS
+power_loss_options = SEED IMAGES
 
-crash-lab: build ## Processes killed at random points, compared with models; see CONTRIBUTING.md.
+crash-lab: build ## Processes killed and power lost at random points, compared with models; see CONTRIBUTING.md.
+	node build/native-test/crash-lab/power-loss.js $(foreach name,$(power_loss_options),$(call option,$(name)))
 	node build/native-test/crash-lab/main.js $(foreach name,$(crash_options),$(call option,$(name)))
 
 demo: build ## The main job on a real guest.
