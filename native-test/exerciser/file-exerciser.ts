@@ -122,7 +122,9 @@ export class FileExerciser {
       const bytes = existsSync(file.path) ? readFileSync(file.path) : Buffer.alloc(0);
       const found = { bytes, sizeBytes: bytes.length };
       const objection = file.remains?.objection(found);
-      if (objection !== undefined) throw new Difference(file.index, 0, `after the loss ${objection}`);
+      if (objection !== undefined) {
+        throw new Difference(file.index, objection.offsetBytes, `after the loss ${objection.what}`);
+      }
       file.remains?.adopt(found);
     }
   }

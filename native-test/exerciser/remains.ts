@@ -14,6 +14,12 @@ export interface Content {
   readonly sizeBytes: number;
 }
 
+/** Why content is not legal. */
+export interface Objection {
+  readonly offsetBytes: number;
+  readonly what: string;
+}
+
 /** What else a page may hold, each byte of it any of them. */
 type Doubted = (page: number) => readonly Buffer[] | undefined;
 
@@ -86,7 +92,7 @@ export class Remains {
   }
 
   /** Why the file may not hold this now; undefined if it may. */
-  objection(found: Content): string | undefined {
+  objection(found: Content): Objection | undefined {
     const now: Content = this.#next ?? this.#model;
     const before: Content = { bytes: this.#before, sizeBytes: this.#beforeBytes };
     const doubted: Doubted = (page) => {
@@ -114,17 +120,21 @@ function objectionTo(
   found: Content,
   contents: readonly Content[],
   doubted: Doubted = () => undefined,
-): string | undefined {
-  const objections: string[] = [];
+): Objection | undefined {
+  const objections: Objection[] = [];
   for (const content of contents) {
     const objection =
       content.sizeBytes === found.sizeBytes
         ? objectionToPages(found, [content], 'pages', doubted)
-        : `${found.sizeBytes} bytes, not ${content.sizeBytes}`;
+        : {
+            offsetBytes: Math.min(found.sizeBytes, content.sizeBytes),
+            what: `${found.sizeBytes} bytes, not ${content.sizeBytes}`,
+          };
     if (objection === undefined) return undefined;
     objections.push(objection);
   }
-  return objections.join('; nor: ');
+  const what = objections.map((objection) => objection.what).join('; nor: ');
+  return { offsetBytes: objections[0]?.offsetBytes ?? 0, what };
 }
 
 /**
@@ -135,7 +145,7 @@ export function objectionToPart(
   found: Content,
   change: { readonly before: Content; readonly after: Content; readonly atomicity: 'pages' | 'bytes' },
   doubted: Doubted = () => undefined,
-): string | undefined {
+): Objection | undefined {
   const { before, after, atomicity } = change;
   if (found.sizeBytes === before.sizeBytes) {
     return objectionToPages(found, [before, after], atomicity, doubted);
@@ -143,7 +153,8 @@ export function objectionToPart(
   const isPart = atomicity === 'bytes' || found.sizeBytes % pageBytes === 0;
   const isBetween = found.sizeBytes > before.sizeBytes && found.sizeBytes < after.sizeBytes && isPart;
   if (!isBetween && found.sizeBytes !== after.sizeBytes) {
-    return `${found.sizeBytes} bytes, which is neither ${before.sizeBytes} nor ${after.sizeBytes}`;
+    const what = `${found.sizeBytes} bytes, which is neither ${before.sizeBytes} nor ${after.sizeBytes}`;
+    return { offsetBytes: Math.min(found.sizeBytes, before.sizeBytes), what };
   }
   return objectionToPages(found, [after], atomicity, doubted);
 }
@@ -153,7 +164,7 @@ function objectionToPages(
   contents: readonly Content[],
   atomicity: 'pages' | 'bytes',
   doubted: Doubted,
-): string | undefined {
+): Objection | undefined {
   for (let start = 0; start < found.sizeBytes; start += pageBytes) {
     const end = Math.min(start + pageBytes, found.sizeBytes);
     const page = found.bytes.subarray(start, end);
@@ -166,7 +177,8 @@ function objectionToPages(
     }
     const at = Math.max(...possible.map((one) => firstDifference(page, one)), 0);
     const show = (bytes: Buffer): string => bytes.toString('hex', at, at + 16);
-    return `at byte ${start + at}: ${show(page)}, where ${possible.map(show).join(' or ')} should be`;
+    const what = `${show(page)}, where ${possible.map(show).join(' or ')} should be`;
+    return { offsetBytes: start + at, what };
   }
   return undefined;
 }
