@@ -146,6 +146,23 @@ export const limits = {
   storeRetryMs: 250,
   storeRetryMsMax: 5_000,
 
+  /** Keys in one answer to a listing and in one request to delete: the most that S3 takes. */
+  s3KeysPerListing: 1000,
+  s3KeysPerDeletion: 1000,
+
+  /** Longest answer of S3 that is not an object: a listing of 1000 keys has 300 KB. */
+  s3MessageBytesMax: 8 * 1024 * 1024,
+
+  /** What is hashed of an upload before other work gets its turn: about a millisecond. */
+  s3HashStepBytes: 1024 * 1024,
+
+  /**
+   * How often a command, or a publish, asks a store that does not answer before it gives up: about 2 and 7 seconds. Fetches
+   * of a mount have no such limit.
+   */
+  storeReadAttempts: 4,
+  storeWriteAttempts: 6,
+
   /** One warm request: large enough that requests per byte vanish, small enough that demand is not long behind it. */
   warmRangeBytes: 1024 * 1024,
 

@@ -84,6 +84,7 @@ const exitCodeOfError: Readonly<Record<string, ExitCode>> = {
 
   STORE_UNREACHABLE: exitCodes.store,
   STORE_REFUSED: exitCodes.store,
+  PUT_IF_ABSENT_MISSING: exitCodes.store,
   SUSPEND_NOT_PUBLISHED: exitCodes.store,
 
   LOCAL_DISK_FULL: exitCodes.noSpace,

@@ -16,7 +16,7 @@ import {
   type ObjectStore,
   type RequestOptions,
 } from './object-store.js';
-import { RequestGate, requirePrefix, requireRange, throwIfCancelled } from './request.js';
+import { asKeys, RequestGate, requirePrefix, requireRange, throwIfCancelled } from './request.js';
 
 /**
  * Objects as files below a root directory, on any file system that can do hard links, NFS included.
@@ -115,8 +115,9 @@ export class DirectoryStore implements ObjectStore {
     });
   }
 
-  async delete(key: ObjectKey, options: RequestOptions = {}): Promise<void> {
-    await this.#request(key, options.signal, () => this.#ifThere(() => unlink(this.#pathOf(key))));
+  async delete(keys: ObjectKey | readonly ObjectKey[], options: RequestOptions = {}): Promise<void> {
+    for (const key of asKeys(keys))
+      await this.#request(key, options.signal, () => this.#ifThere(() => unlink(this.#pathOf(key))));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -85,3 +85,18 @@ export class StoreRefused extends IsrError {
     });
   }
 }
+
+/** The store overwrites where it must not: two hosts could publish the same version, and one would be lost. */
+export class PutIfAbsentMissing extends IsrError {
+  override readonly code = 'PUT_IF_ABSENT_MISSING';
+
+  /** `observed` continues the sentence "STORE does not keep put-if-absent: ". */
+  constructor(store: string, observed: string) {
+    super(`${store} does not keep put-if-absent: ${observed}.`, {
+      facts: { store },
+      remedy:
+        'Two hosts could publish the same version there, and one would be lost without notice. Use a store that ' +
+        'implements "If-None-Match: *" for PUT (Amazon S3, Ceph, MinIO, Cloudflare R2 in current versions) or a directory.',
+    });
+  }
+}

@@ -7,6 +7,7 @@ export {
   ObjectChanged,
   ObjectMissing,
   ObjectTruncated,
+  PutIfAbsentMissing,
   StoreRefused,
   StoreUnreachable,
   type StoreFailure,

@@ -137,8 +137,9 @@ export class LabStore implements ObjectStore {
     );
   }
 
-  async delete(key: ObjectKey, options: RequestOptions = {}): Promise<void> {
-    await this.#request(key, options.signal, () => this.#inner.delete(key, options));
+  async delete(keys: ObjectKey | readonly ObjectKey[], options: RequestOptions = {}): Promise<void> {
+    const key = typeof keys === 'string' ? keys : undefined;
+    await this.#request(key, options.signal, () => this.#inner.delete(keys, options));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

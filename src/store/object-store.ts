@@ -82,8 +82,11 @@ export interface ObjectStore extends AsyncDisposable {
   /** Undefined when there is no such object. */
   stat(key: ObjectKey, options?: RequestOptions): Promise<ObjectInfo | undefined>;
 
-  /** Deleting what is not there is not an error. */
-  delete(key: ObjectKey, options?: RequestOptions): Promise<void>;
+  /**
+   * Deletes one object or many, those in batches where the store has such a request. What is not there is not an error;
+   * a failure may leave some of many deleted.
+   */
+  delete(keys: ObjectKey | readonly ObjectKey[], options?: RequestOptions): Promise<void>;
 }
 
 const keyPattern = /^(?!.*(?:^|\/)\.)[a-z0-9._-]+(?:\/[a-z0-9._-]+)*$/;

@@ -113,8 +113,8 @@ export class ObservedStore implements ObjectStore {
     return this.#counts.stat.during(() => this.#inner.stat(key, options));
   }
 
-  delete(key: ObjectKey, options?: RequestOptions): Promise<void> {
-    return this.#counts.delete.during(() => this.#inner.delete(key, options));
+  delete(keys: ObjectKey | readonly ObjectKey[], options?: RequestOptions): Promise<void> {
+    return this.#counts.delete.during(() => this.#inner.delete(keys, options));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -8,30 +8,34 @@ import { LabStore } from './lab-store.js';
 import { parseLabParameters } from './lab-store/parameters.js';
 import { seededRandom } from './lab-store/seeded-random.js';
 import type { ObjectStore } from './object-store.js';
+import { requirePutIfAbsent } from './put-if-absent-probe.js';
+import { RetryingStore } from './retrying-store.js';
 
 export interface OpenStoreOptions {
-  /** Makes the directory where it is missing. Without it, a store that is not there is `StoreUnreachable`. */
+  /**
+   * For a new repository: makes a directory where it is missing, and proves that an S3 store keeps put-if-absent. Without
+   * it, a directory that is not there is `StoreUnreachable`.
+   */
   readonly create?: boolean;
 }
 
 const supported =
-  'Write file:///absolute/path or an absolute path for a directory, https://host/path to read a copy on a web server, or ' +
-  'lab+URL?mbps=100&rttMs=20 to imitate a slow link in front of one. S3 comes in a later version.';
+  'Write s3://bucket/prefix, file:///absolute/path or an absolute path for a directory, https://host/path to read a copy on ' +
+  'a web server, or lab+URL?mbps=100&rttMs=20 to imitate a slow link in front of one.';
 
 /**
  * Opens the store at `url`; the caller owns it.
  *
  * - `file:///absolute/path`, or a plain absolute path
  * - `https://host/path` or `http://…`, a copy on a web server, to be read only
+ * - `s3://bucket/prefix`; endpoint, region and credentials come from the usual AWS sources
  * - `lab+URL?…`, an imitated link and faults in front of it; parameters: `lab-store/parameters.ts`
  *
- * @throws InvalidInput, StoreUnreachable, StoreRefused
+ * @throws InvalidInput, StoreUnreachable, StoreRefused, PutIfAbsentMissing
  */
 export async function openStore(url: string, options: OpenStoreOptions = {}): Promise<ObjectStore> {
-  if (!url.startsWith('lab+')) return openPlain(url, options);
-  const [innerUrl, query] = splitOnce(url.slice('lab+'.length), '?');
-  const { conditions, seed } = parseLabParameters(query);
-  return new LabStore(await openPlain(innerUrl, options), conditions, systemClock, seededRandom(seed));
+  if (isDirectory(url)) return openDirectory(url, options);
+  return new RetryingStore(await openFar(url, options), systemClock, Math.random);
 }
 
 /** The directory of this host that holds the store at `url`; undefined where it is elsewhere. */
@@ -40,8 +44,34 @@ export function localDirectoryOf(url: string): string | undefined {
   return isAbsolute(innerUrl) || /^file:/i.test(innerUrl) ? directoryPath(innerUrl) : undefined;
 }
 
+function isDirectory(url: string): boolean {
+  return !/^(lab\+|s3:|https?:)/i.test(url);
+}
+
+async function openFar(url: string, options: OpenStoreOptions): Promise<ObjectStore> {
+  if (!url.startsWith('lab+')) return openPlain(url, options);
+  const [innerUrl, query] = splitOnce(url.slice('lab+'.length), '?');
+  const { conditions, seed } = parseLabParameters(query);
+  return new LabStore(await openPlain(innerUrl, options), conditions, systemClock, seededRandom(seed));
+}
+
 async function openPlain(url: string, options: OpenStoreOptions): Promise<ObjectStore> {
+  if (/^s3:/i.test(url)) return openS3(url, options);
   return /^https?:/i.test(url) ? openHttp(url, options) : openDirectory(url, options);
+}
+
+/** Loaded when it is needed: its libraries cost every command 50 ms and 13 MB otherwise. */
+async function openS3(url: string, options: OpenStoreOptions): Promise<ObjectStore> {
+  const { S3Store } = await import('./s3-store.js');
+  const store = await S3Store.open(url);
+  if (options.create !== true) return store;
+  try {
+    await requirePutIfAbsent(store);
+    return store;
+  } catch (error) {
+    await store[Symbol.asyncDispose]();
+    throw error;
+  }
 }
 
 function openHttp(url: string, options: OpenStoreOptions): HttpStore {

@@ -1,5 +1,5 @@
 import { Cancelled } from '../base/index.js';
-import { isObjectKey, type ByteRange } from './object-store.js';
+import { isObjectKey, type ByteRange, type ObjectKey } from './object-store.js';
 
 /** Knows the requests under way, so that closing can wait for them. The callers bound their number. */
 export class RequestGate {
@@ -60,6 +60,10 @@ export function requireRange(range: ByteRange): void {
 
 function isCount(value: number): boolean {
   return Number.isSafeInteger(value) && value >= 0;
+}
+
+export function asKeys(keys: ObjectKey | readonly ObjectKey[]): readonly ObjectKey[] {
+  return typeof keys === 'string' ? [keys] : keys;
 }
 
 /** A bad prefix is a programming error. */

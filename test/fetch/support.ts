@@ -182,8 +182,8 @@ export class ScriptedStore implements ObjectStore {
     return this.memory.stat(key);
   }
 
-  delete(key: ObjectKey): Promise<void> {
-    return this.memory.delete(key);
+  delete(keys: ObjectKey | readonly ObjectKey[]): Promise<void> {
+    return this.memory.delete(keys);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -259,8 +259,8 @@ export class FailingStore implements ObjectStore {
     return this.#request(() => this.#inner.stat(key, options));
   }
 
-  delete(key: ObjectKey, options?: RequestOptions): Promise<void> {
-    return this.#request(() => this.#inner.delete(key, options));
+  delete(keys: ObjectKey | readonly ObjectKey[], options?: RequestOptions): Promise<void> {
+    return this.#request(() => this.#inner.delete(keys, options));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,6 +1,7 @@
 import { everyCapability, ObjectMissing, ObjectTruncated } from '../../src/store/index.js';
 import type { ByteRange, ObjectInfo, ObjectKey, ObjectStore, RequestOptions } from '../../src/store/index.js';
 import {
+  asKeys,
   inOnePiece,
   RequestGate,
   requirePrefix,
@@ -79,8 +80,8 @@ export class MemoryStore implements ObjectStore {
     });
   }
 
-  async delete(key: ObjectKey, options?: RequestOptions): Promise<void> {
-    await this.#request(options, () => this.#objects.delete(key));
+  async delete(keys: ObjectKey | readonly ObjectKey[], options?: RequestOptions): Promise<void> {
+    for (const key of asKeys(keys)) await this.#request(options, () => this.#objects.delete(key));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

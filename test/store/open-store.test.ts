@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import t from 'tap';
-import { LabStore, localDirectoryOf, openStore } from '../../src/store/index.js';
+import { localDirectoryOf, openStore } from '../../src/store/index.js';
 import { bytes, key, text } from './conformance.js';
 
 t.test('ways to name the same directory', async (t) => {
@@ -25,7 +25,6 @@ t.test('the store in front of which a lab stands', async (t) => {
   const url = `lab+file://${root}`;
   const store = await openStore(`${url}?mbps=1000&rttMs=1&jitterMs=0.5&errorRate=0&seed=3`, { create: true });
   t.teardown(() => store[Symbol.asyncDispose]());
-  t.type(store, LabStore);
   t.equal(store.description, url);
   await store.put(key('object'), [bytes('content')]);
 
@@ -54,9 +53,7 @@ t.test('names that are refused, with what would do', async (t) => {
     'file:///a%2fb',
     'file:///a%00b',
     '/zero\0character',
-    's3://bucket/prefix',
     'ftp://example.org/repository',
-    'lab+s3://bucket/prefix',
     'lab+relative',
     'lab+lab+file:///path',
   ];
@@ -64,7 +61,7 @@ t.test('names that are refused, with what would do', async (t) => {
     for (const create of [false, true])
       await t.rejects(
         openStore(url, { create }),
-        { code: 'INVALID_INPUT', remedy: /file:\/\/\/absolute\/path.*S3 comes in a later version/ },
+        { code: 'INVALID_INPUT', remedy: /s3:\/\/bucket.*file:\/\/\/absolute\/path/ },
         JSON.stringify(url),
       );
 });

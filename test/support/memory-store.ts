@@ -59,8 +59,8 @@ export class MemoryStore implements ObjectStore {
     return object === undefined ? undefined : { key, lengthBytes: object.length };
   }
 
-  async delete(key: ObjectKey): Promise<void> {
-    this.objects.delete(key);
+  async delete(keys: ObjectKey | readonly ObjectKey[]): Promise<void> {
+    for (const key of typeof keys === 'string' ? [keys] : keys) this.objects.delete(key);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

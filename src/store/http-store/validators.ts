@@ -53,7 +53,5 @@ function differ<T>(one: T | undefined, other: T | undefined): boolean {
 }
 
 function withoutUndefined(validators: Validators | undefined): Partial<Validators> {
-  return Object.fromEntries(
-    Object.entries(validators ?? {}).filter(([, value]) => value !== undefined),
-  );
+  return Object.fromEntries(Object.entries(validators ?? {}).filter(([, value]) => value !== undefined));
 }
