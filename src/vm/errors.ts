@@ -79,9 +79,10 @@ export class SuspendNotPublished extends IsrError {
   override readonly code = 'SUSPEND_NOT_PUBLISHED';
   constructor(vmName: string, cause: unknown) {
     const reason = cause instanceof Error ? cause.message : String(cause);
+    const hindrance = cause instanceof IsrError ? cause.remedy : undefined;
     super(`${vmName} is suspended and safe on this host, but it was not published: ${reason}`, {
       facts: { vm: vmName },
-      remedy: `Publish it later with: isr suspend ${vmName}`,
+      remedy: `${hindrance === undefined ? '' : `${hindrance} `}Publish it later with: isr suspend ${vmName}`,
       cause,
     });
   }
