@@ -2,7 +2,7 @@ import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import * as v from 'valibot';
 import { systemErrorCode } from '../base/index.js';
-import { clearStaleMount, findMount, mountType } from '../fuse/index.js';
+import { clearStaleMount, endSilentMount, findMount, mountType } from '../fuse/index.js';
 import type { VmPaths } from '../host/index.js';
 import { isProcessAlive, processStartTime } from '../system/index.js';
 
@@ -93,7 +93,8 @@ export async function clearDeadDaemon(paths: VmPaths): Promise<void> {
 async function clearMountOfDead(mountPath: string): Promise<void> {
   const deadlineMs = performance.now() + lastThreadTimeoutMs;
   while (!(await clearStaleMount(mountPath))) {
-    if ((await findMount(mountPath))?.type !== mountType || performance.now() > deadlineMs) return;
+    if ((await findMount(mountPath))?.type !== mountType) return;
+    if (performance.now() > deadlineMs) return endSilentMount(mountPath);
     await sleep(50);
   }
 }

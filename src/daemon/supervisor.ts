@@ -23,6 +23,9 @@ const patienceMs = 1_000;
 /** A worker that lived so long has made progress, whatever it said. */
 const progressAfterMs = 10_000;
 
+/** Between two looks at a worker that is dying. */
+const deathIntervalMs = 50;
+
 const stopSignals: readonly NodeJS.Signals[] = ['SIGTERM', 'SIGINT', 'SIGHUP'];
 
 class Supervisor {
@@ -142,6 +145,7 @@ class Supervisor {
     child.once('exit', (code, signal) => {
       die(signal === null ? `ended with exit code ${code ?? '?'}` : `was killed by ${signal}`);
     });
+    child.once('disconnect', () => whenDead(child, () => die('was killed')));
     child.on('message', (message) => this.#hear(message as WorkerMessage));
     const { start, mountPath } = this.#mount;
     const goOn = {
@@ -170,6 +174,30 @@ class Supervisor {
       if (error !== null) log(`unmounting failed: ${error.message}`);
       process.exit(1);
     });
+  }
+}
+
+/**
+ * For a worker whose channel was closed. `exit` comes when the last of its threads is gone, and that one may wait in the kernel
+ * for an answer which only the next worker can give; all that could still serve is gone with the channel.
+ */
+function whenDead(child: ChildProcess, callback: () => void): void {
+  const look = (): void => {
+    const hasExited = child.exitCode !== null || child.signalCode !== null;
+    if (hasExited || child.pid === undefined) return;
+    if (isZombie(child.pid)) callback();
+    else setTimeout(look, deathIntervalMs);
+  };
+  // Nearly always `exit` comes at once, and tells how it died.
+  setTimeout(look, deathIntervalMs);
+}
+
+/** State and what else follows the name in /proc/PID/stat. */
+function isZombie(pid: number): boolean {
+  try {
+    return /\) [ZX] [^)]*$/.test(readFileSync(`/proc/${pid}/stat`, 'latin1'));
+  } catch {
+    return false;
   }
 }
 

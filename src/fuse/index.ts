@@ -5,6 +5,7 @@ export { kernelCapabilities, mountKernel } from './kernel/index.js';
 export { checkMountPoint } from './mount-point.js';
 export {
   clearStaleMount,
+  endSilentMount,
   findMount,
   isStaleMount,
   mountType,

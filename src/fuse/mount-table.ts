@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { detach } from './fusermount.js';
 
 /** The file system type of our mounts in the mount table: FUSE with the subtype `isr`. */
@@ -65,6 +65,19 @@ export async function clearStaleMount(path: string): Promise<boolean> {
   if (!(await isStaleMount(path))) return false;
   await detach(path, { lazy: true });
   return true;
+}
+
+/**
+ * Ends a mount of ours that does not answer, although somebody holds its connection: of a daemon that is known to be dead, a
+ * thread may be left that waits in the kernel for its own answer. A mount that answers is left alone.
+ */
+export async function endSilentMount(path: string): Promise<void> {
+  const mount = await findMount(path);
+  if (mount?.type !== mountType || (await probeMount(path)) !== 'silent') return;
+  const minor = mount.device.split(':')[1] ?? '';
+  // Best effort: the list of connections need not be mounted, and belongs to whoever made the mount.
+  await writeFile(`/sys/fs/fuse/connections/${minor}/abort`, '1').catch(() => undefined);
+  await detach(path, { lazy: true });
 }
 
 /** Asks a mount for its root's attributes. In a child, which can be killed where a thread of ours would hang. */

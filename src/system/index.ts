@@ -8,6 +8,7 @@ export { makeFifo, setTimes, setUserAttribute, userAttributes } from './file-met
 export { SystemCallError } from './libc.js';
 export { mountFileSystem } from './mount.js';
 export { bootId, isProcessAlive, processStartTime } from './process.js';
+export { leaveSharedDescriptors } from './own-descriptors.js';
 export { protectFromMemoryPressure, type Protection } from './protection.js';
 export { receiveDescriptor, socketPair } from './socket-pair.js';
 export { allocate, nextData, nextHole, punchHole, zeroRange } from './sparse.js';

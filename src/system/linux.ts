@@ -15,6 +15,7 @@ interface Linux {
   readonly mount: (source: string, target: string, type: string, flags: number, data: string) => number;
   readonly socketpair: (domain: number, type: number, protocol: number, fds: Int32Array) => number;
   readonly prctl: (option: number, two: number, three: number, four: number, five: number) => number;
+  readonly unshare: (flags: number) => number;
   readonly recvmsg: (socket: number, message: object, flags: number) => number;
   /** The error number of the last call on this thread; read it before anything else runs. */
   readonly errno: () => number;
@@ -61,6 +62,7 @@ function loadLinux(): Linux {
     prctl: call(
       'int prctl(int option, unsigned long two, unsigned long three, unsigned long four, unsigned long five)',
     ) as Linux['prctl'],
+    unshare: call('int unshare(int flags)') as Linux['unshare'],
     recvmsg: call('int64_t recvmsg(int socket, _Inout_ isr_msghdr *message, int flags)') as Linux['recvmsg'],
     errno: () => koffi.errno(),
   };

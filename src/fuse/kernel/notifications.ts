@@ -84,7 +84,7 @@ export class RangeQueue {
 
 /**
  * Tells the kernel to forget pages of its cache. In a thread of its own, because the kernel waits for pages whose read is not
- * answered yet: a thread that answers could wait for itself.
+ * answered yet: a thread that answers could wait for itself. It has descriptors of its own: see there.
  */
 export class Notifications {
   readonly #deviceFd: number;
