@@ -1,7 +1,7 @@
 # isr: the two commands a newcomer needs are `make demo` and `make test`; each does its own set-up.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: all setup build test exercise crash-lab demo bench format clean
+.PHONY: all setup build test exercise crash-lab survive demo bench format clean
 
 all: build
 
@@ -29,6 +29,11 @@ power_loss_options = SEED IMAGES
 crash-lab: build ## Processes killed and power lost at random points, compared with models; see CONTRIBUTING.md.
 	node build/native-test/crash-lab/power-loss.js $(foreach name,$(power_loss_options),$(call option,$(name)))
 	node build/native-test/crash-lab/main.js $(foreach name,$(crash_options),$(call option,$(name)))
+
+survive_options = KILLS SEED MEMORY_MIB FILL_MIB
+
+survive: build ## Kills workers under a running guest; see CONTRIBUTING.md.
+	node build/native-test/survive/main.js $(foreach name,$(survive_options),$(call option,$(name)))
 
 demo: build ## The main job on a real guest.
 	node build/bench/demo.js

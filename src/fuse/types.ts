@@ -63,6 +63,8 @@ export const defaultEngine: EngineName = process.platform === 'linux' ? 'kernel'
 export interface EngineStatus {
   readonly requests: number;
   readonly requestsWaiting: number;
+  /** Requests that an earlier process of the mount had taken and not answered, where an engine can have them sent again. */
+  readonly requestsResent?: number;
   /** Read-ahead that was refused because its data is not local. */
   readonly refusedAhead: number;
   /** Requests answered with an errno that says something is wrong (EIO, ENOSPC); ENOENT and the like are not counted. */

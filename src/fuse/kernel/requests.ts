@@ -73,6 +73,7 @@ export class Requests {
   #onDrained: (() => void) | undefined;
   #stopping = false;
   #requests = 0;
+  #resentCount = 0;
   #errors = 0;
   #heldBytes = 0;
 
@@ -105,6 +106,7 @@ export class Requests {
       ...(waitingSince === undefined ? {} : { waitingForSpaceSince: waitingSince.toISOString() }),
       requests: this.#requests,
       requestsWaiting: this.#waiting.size,
+      requestsResent: this.#resentCount,
       refusedAhead: this.#reads.refusedAhead,
       errors: this.#errors,
       inodesReferenced: this.#references.size,
@@ -129,6 +131,7 @@ export class Requests {
       this.#errors += 1;
       return this.#recycle(exchange);
     }
+    if (exchange.isResent) this.#resentCount += 1;
     const refusal = this.#refusalOf(exchange);
     if (refusal !== 0) return this.#answer(exchange, refusal, 0);
     try {
