@@ -12,6 +12,7 @@ import {
   type TakenOverMount,
 } from '../fuse/index.js';
 import type { HostHome, VmPaths } from '../host/index.js';
+import type { RepositoryHeader } from '../repo/index.js';
 import { localDirectoryOf } from '../store/index.js';
 import { inheritedLock } from '../system/index.js';
 import { ControlServer, type ControlHandlers } from './control-server.js';
@@ -53,6 +54,7 @@ export interface TakeOver extends TakenOverMount {
   readonly mountPath: string;
   /** Holds the VM's lock. */
   readonly lockFd: number;
+  readonly repository?: RepositoryHeader;
   readonly supervision: Supervision;
 }
 
@@ -108,6 +110,7 @@ export class MountedVm {
           mount: {
             life: takeOver?.life ?? 0,
             lock: takeOver === undefined ? undefined : inheritedLock(takeOver.lockFd),
+            repository: takeOver?.repository,
           },
           ...(request.signal === undefined ? {} : { signal: request.signal }),
         }),
@@ -317,6 +320,7 @@ async function supervise(
       mountPath,
       connection: { mount, agreement },
       workerPid: process.pid,
+      repository: session.repository.header,
       recordPath: session.paths.daemonRecord,
     },
     { connection: fd, lock: session.lockFd },

@@ -88,10 +88,24 @@ async function groundOfOlder(
   };
 }
 
-/** Where a mount that goes on stands: programs have it open, whatever became of the VM's log meanwhile. */
-export async function groundThatGoesOn(request: GroundRequest, history: VmHistory): Promise<Ground> {
+/** What an earlier process of a mount recorded. */
+interface Recorded {
+  read(identity: string): Promise<Pick<Ground, 'origin' | 'base'> | undefined>;
+}
+
+/**
+ * Where a mount that goes on stands: programs have it open, whatever became of the VM's log meanwhile. Asks the store only
+ * where that was not recorded.
+ */
+export async function groundThatGoesOn(
+  request: GroundRequest,
+  history: VmHistory,
+  record: Recorded,
+): Promise<Ground> {
   const overlay = await readOverlaySummary(request.overlayDirectory);
   if (overlay === undefined) throw new Error(`${request.overlayDirectory} of a mount that goes on is gone`);
+  const recorded = await record.read(overlay.identity);
+  if (recorded !== undefined) return { ...recorded, hasOverlay: true };
   const branchName = branchOf(overlay.identity);
   if (branchName !== undefined) {
     const branch = await findBranch(request, history, branchName);

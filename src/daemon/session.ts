@@ -15,6 +15,7 @@ import {
   type LeaseState,
   type Manifest,
   type Published,
+  type RepositoryHeader,
   type VersionNumber,
   type VmHead,
   type VmHistory,
@@ -34,6 +35,7 @@ import {
   type GroundRequest,
   type Origin,
 } from './origin.js';
+import { GroundRecord } from './ground-record.js';
 import { PackRecord } from './pack-record.js';
 import { takeVmLock } from './vm-lock.js';
 import type { PublishResult, UnmountResult, WarmResult } from './types.js';
@@ -46,6 +48,8 @@ export interface MountedSession {
   readonly life: number;
   /** The VM's lock, inherited from them. */
   readonly lock: FileLock | undefined;
+  /** What they found at the repository's URL: with it, the store may be away. */
+  readonly repository: RepositoryHeader | undefined;
 }
 
 export interface SessionRequest {
@@ -77,7 +81,9 @@ interface SessionParts {
   readonly fetcher: Fetcher;
   readonly fileSystem: VmFileSystem;
   readonly ground: Ground;
-  readonly manifest: Manifest;
+  /** Not yet read where the overlay was there. */
+  readonly manifest: Manifest | undefined;
+  readonly record: GroundRecord;
   readonly lease: HeldLease | undefined;
   readonly lock: FileLock;
 }
@@ -96,7 +102,7 @@ export class VmSession implements AsyncDisposable {
   #origin: Origin;
   /** What the overlay lies over. */
   #base: Origin;
-  #manifest: Manifest;
+  #manifest: Manifest | undefined;
   readonly #packs: PackRecord;
   #lease: HeldLease | undefined;
   #publishing: Promise<PublishResult> | undefined;
@@ -117,6 +123,10 @@ export class VmSession implements AsyncDisposable {
     this.#manifest = parts.manifest;
     this.#packs = new PackRecord(parts.paths);
     this.#lease = parts.lease;
+    const { origin } = this;
+    if (origin.kind === 'version' && isMadeFrom(this.fileSystem.announced, origin.commit)) {
+      this.#unadopted = origin.commit;
+    }
   }
 
   /** Errors: those of opening a repository, `VmMissing`, `LeaseHeld`, `VmBusy`, and the ones of `errors.ts`. */
@@ -124,7 +134,9 @@ export class VmSession implements AsyncDisposable {
     const resources = new ResourceStack();
     try {
       const session = new VmSession(await openParts(request, resources));
-      if (request.purpose === 'use') await session.#adoptEarlier();
+      // Where programs wait for a mount that goes on, that can wait until it is published or closed.
+      if (request.purpose === 'use' && !goesOn(request)) await session.#adoptEarlier();
+      await session.#record();
       return session;
     } catch (error) {
       // The next process goes on with what this one holds for the mount: it just ends.
@@ -207,7 +219,7 @@ export class VmSession implements AsyncDisposable {
   async residency(signal: AbortSignal): Promise<{ readonly total: number; readonly local: number }> {
     let total = 0;
     let local = 0;
-    for (const inode of this.#manifest.inodes.values()) {
+    for (const inode of (await this.#readManifest(signal)).inodes.values()) {
       if (inode.kind !== 'file') continue;
       const file = await this.fetcher.openFile(inode.content).residency({ fetchClass: 'background', signal });
       total += file.chunks;
@@ -217,11 +229,11 @@ export class VmSession implements AsyncDisposable {
   }
 
   /** Fetches ahead of use into the local cache. */
-  warm(
+  async warm(
     request: WarmRequest,
     options: { readonly signal?: AbortSignal; readonly onProgress?: ProgressListener },
   ): Promise<WarmResult> {
-    return warmFiles(this.#manifest, this.fetcher, request, options);
+    return warmFiles(await this.#readManifest(options.signal), this.fetcher, request, options);
   }
 
   /**
@@ -245,6 +257,18 @@ export class VmSession implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#parts.resources[Symbol.asyncDispose]();
+  }
+
+  async #readManifest(signal: AbortSignal | undefined): Promise<Manifest> {
+    const options = signal === undefined ? {} : { signal };
+    this.#manifest ??= await loadManifest(originCommit(this.#base).manifest, this.fetcher, options);
+    return this.#manifest;
+  }
+
+  /** Only a mount goes on. */
+  async #record(): Promise<void> {
+    if (this.#parts.request.mount === undefined) return;
+    await this.#parts.record.write({ origin: this.#origin, base: this.#base });
   }
 
   /** The overlay is the newest version, but still shows it as changes to the one before. */
@@ -349,6 +373,7 @@ export class VmSession implements AsyncDisposable {
 
   async #rebase(commit: Commit, files: ReadonlyMap<number, FileMap>): Promise<void> {
     if (!isMadeFrom(this.fileSystem.announced, commit)) throw new Error('the overlay is not this version');
+    await this.#record();
     await this.fileSystem.rebase(versionIdentity(commit), files);
     this.#base = { kind: 'version', commit };
     this.#unadopted = undefined;
@@ -371,10 +396,9 @@ export class VmSession implements AsyncDisposable {
    * (`isr lease break`): never a reason to fail.
    */
   async #giveLeaseBack(): Promise<void> {
-    const { history, paths, request } = this.#parts;
+    const { history, paths } = this.#parts;
     try {
-      const lease =
-        this.#lease ?? (request.purpose === 'publish' ? await this.#leaseOfThisHost() : undefined);
+      const lease = this.#lease ?? (this.#mayHoldLease ? await this.#leaseOfThisHost() : undefined);
       this.#lease = undefined;
       if (lease === undefined) return;
       await history.releaseLease(lease);
@@ -382,6 +406,12 @@ export class VmSession implements AsyncDisposable {
     } catch (error) {
       debug('the lease of %s was not given back: %o', this.vmName, error);
     }
+  }
+
+  /** A session that only publishes, or goes on with a mount, did not ask for the lease when it was opened. */
+  get #mayHoldLease(): boolean {
+    const { request } = this.#parts;
+    return request.purpose === 'publish' || (goesOn(request) && !request.ephemeral);
   }
 
   async #leaseOfThisHost(): Promise<HeldLease | undefined> {
@@ -399,10 +429,9 @@ function goesOn(request: SessionRequest): boolean {
 
 async function openParts(request: SessionRequest, resources: ResourceStack): Promise<SessionParts> {
   const { home, vmName } = request;
-  const repository = await openRepository(home, request.repositoryUrl);
+  const repository = await openRepository(home, request.repositoryUrl, request.mount?.repository);
   resources.use(repository.store);
   resources.use(repository);
-  const history = repository.history(vmName);
   const paths = await home.makeVmPaths(repository.header.repositoryId, vmName);
   const lock = request.mount?.lock ?? takeVmLock(paths, vmName);
   resources.defer(lock.release);
@@ -416,9 +445,11 @@ async function openParts(request: SessionRequest, resources: ResourceStack): Pro
     ...{ vmName, version: request.version, ephemeral: request.ephemeral, purpose: request.purpose },
     ...{ host: home.identity, paths, overlayDirectory },
   };
+  const history = repository.history(vmName, await readSeen(paths));
+  const record = new GroundRecord(overlayDirectory);
   const needsLease = !request.ephemeral && request.purpose === 'use' && repository.store.capabilities.writes;
   const { ground, lease } = goesOn(request)
-    ? await sameGroundAndLease(request, history, groundRequest, needsLease)
+    ? { ground: await groundThatGoesOn(groundRequest, history, record), lease: undefined }
     : await findGroundAndLease(request, history, groundRequest, needsLease);
 
   const fetcher = resources.use(
@@ -430,20 +461,24 @@ async function openParts(request: SessionRequest, resources: ResourceStack): Pro
       chunkBytes: repository.header.chunkBytes,
     }),
   );
-  const manifest = await loadManifest(originCommit(ground.base).manifest, fetcher);
+  const manifest = ground.hasOverlay
+    ? undefined
+    : await loadManifest(originCommit(ground.base).manifest, fetcher);
   const fileSystem = resources.use(
     await openOverlay({
       directory: overlayDirectory,
       base: { manifest, identity: originIdentity(ground.base) },
       openFile: (map) => fetcher.openFile(map),
       chunkMemory: fetcher.sharedMemory,
-      ...(ground.hasOverlay ? {} : { firstInodeNumber: await takeInodeNumbers(paths, manifest.inodes.size) }),
+      ...(manifest === undefined
+        ? {}
+        : { firstInodeNumber: await takeInodeNumbers(paths, manifest.inodes.size) }),
       ...(request.mount === undefined ? {} : { mount: request.mount }),
     }),
   );
   return {
     ...{ request, paths, resources, repository, history, fetcher, fileSystem },
-    ...{ ground, manifest, lease, lock },
+    ...{ ground, manifest, record, lease, lock },
   };
 }
 
@@ -478,26 +513,6 @@ async function findGroundAndLease(
   }
 }
 
-/** Where a mount that goes on stands. It does so without the lease, too: its changes then become a branch. */
-async function sameGroundAndLease(
-  request: SessionRequest,
-  history: VmHistory,
-  groundRequest: GroundRequest,
-  needsLease: boolean,
-): Promise<{ readonly ground: Ground; readonly lease: HeldLease | undefined }> {
-  const head = await readHead(request, history, groundRequest.paths);
-  const ground = await groundThatGoesOn(groundRequest, history);
-  if (!needsLease || originVersion(ground.origin) !== head.latest?.version) {
-    return { ground, lease: undefined };
-  }
-  try {
-    return { ground, lease: await history.acquireLease(groundRequest.host) };
-  } catch (error) {
-    if (error instanceof LeaseHeld) return { ground, lease: undefined };
-    throw error;
-  }
-}
-
 function isHeldElsewhere(
   lease: LeaseState,
   here: HostIdentity,
@@ -506,11 +521,7 @@ function isHeldElsewhere(
 }
 
 async function readHead(request: SessionRequest, history: VmHistory, paths: VmPaths): Promise<VmHead> {
-  const seen = await readSeen(paths);
-  const head = await history.head({
-    ...(seen === undefined ? {} : { seen }),
-    ...(request.signal === undefined ? {} : { signal: request.signal }),
-  });
+  const head = await history.head(request.signal === undefined ? {} : { signal: request.signal });
   await rememberSeen(paths, history);
   return head;
 }
@@ -546,13 +557,23 @@ function originVersion(origin: Origin): VersionNumber | undefined {
   return origin.kind === 'version' ? origin.commit.version : undefined;
 }
 
-/** Opens the store, finds which repository it is, and opens it with this host's key. The caller closes it, then its store. */
-export async function openRepository(home: HostHome, url: string): Promise<Repository> {
-  const store = await openStore(url);
+/**
+ * Opens the store, finds which repository it is, and opens it with this host's key. The caller closes it, then its store.
+ * `known`: which it was when this was done before; then the store may be away.
+ */
+export async function openRepository(
+  home: HostHome,
+  url: string,
+  known?: RepositoryHeader,
+): Promise<Repository> {
+  const store = await openStore(url, { unseen: known !== undefined });
   try {
-    const header = await Repository.readHeader(store);
+    const { codecThreads } = home.configuration;
+    const header = known ?? (await Repository.readHeader(store));
     const secrets = await home.loadSecrets(header.repositoryId);
-    return await Repository.open(store, secrets, { codecThreads: home.configuration.codecThreads });
+    return known === undefined
+      ? await Repository.open(store, secrets, { codecThreads })
+      : Repository.reopen(store, known, secrets, { codecThreads });
   } catch (error) {
     await store[Symbol.asyncDispose]();
     throw error;

@@ -4,6 +4,7 @@
  * worker. The first worker starts the supervisor, every later one is started by it.
  */
 import type { MountConnection } from '../fuse/index.js';
+import type { RepositoryHeader } from '../repo/index.js';
 import type { StartMessage } from './launch.js';
 
 /** Numbers of the descriptors in the supervisor and in workers that it starts; 3 is the channel between them. */
@@ -26,6 +27,7 @@ export interface SuperviseMessage {
   readonly mountPath: string;
   readonly connection: MountConnection;
   readonly workerPid: number;
+  readonly repository: RepositoryHeader;
   /** Where a supervisor that gives up says so. */
   readonly recordPath: string;
 }
@@ -46,6 +48,8 @@ export interface GoOnMessage {
     /** How many workers served the mount before. */
     readonly life: number;
     readonly restarts: Restarts;
+    /** What a supervisor of an earlier program does not know. */
+    readonly repository?: RepositoryHeader;
   };
 }
 

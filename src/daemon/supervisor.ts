@@ -153,6 +153,7 @@ class Supervisor {
       connection: this.#mount.connection,
       life: this.#lives,
       restarts: this.#restarts,
+      repository: this.#mount.repository,
     };
     this.#lives += 1;
     this.#tell({ start, goOn } satisfies GoOnMessage);

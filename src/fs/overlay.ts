@@ -31,7 +31,7 @@ import {
 export interface OverlayOptions {
   /** Made if absent; its parent must exist. Belongs to this process alone while the overlay is open. */
   readonly directory: string;
-  readonly base: { readonly manifest: Manifest; readonly identity: string };
+  readonly base: { readonly manifest: Manifest | undefined; readonly identity: string };
   readonly openFile: (map: FileMap) => BaseFile;
   /** For a new overlay: the number of its first inode after the root. */
   readonly firstInodeNumber: number;
@@ -132,6 +132,8 @@ export class Overlay {
 
   static #begin(options: OverlayOptions, dataFiles: DataFiles): Overlay {
     const { base, firstInodeNumber, openFile } = options;
+    if (base.manifest === undefined)
+      throw new Error(`there is no overlay in ${options.directory} to go on with`);
     // What a creation or a removal that was interrupted left behind.
     for (const inode of dataFiles.list()) dataFiles.remove(inode);
     const table = new InodeTable({ nextInode: firstInodeNumber, removed: 0, dataFiles, openFile });

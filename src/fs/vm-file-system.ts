@@ -47,8 +47,11 @@ const debug = createDebug('isr:fs');
 export interface OpenOverlayOptions {
   /** Where the changes are kept on this host; made if absent. Must belong to this process alone while it is open. */
   readonly directory: string;
-  /** The version that is changed. `identity` names it, and an overlay is only ever opened over the same one. */
-  readonly base: { readonly manifest: Manifest; readonly identity: string };
+  /**
+   * The version that is changed. `identity` names it, and an overlay is only ever opened over the same one. An overlay that is
+   * there does not need the manifest.
+   */
+  readonly base: { readonly manifest: Manifest | undefined; readonly identity: string };
   readonly openFile: (map: FileMap) => BaseFile;
   /** The memory that `BaseFile.resident` speaks of, for `VmFileSystem.shareReads`. */
   readonly chunkMemory?: SharedChunkCells;

@@ -45,12 +45,16 @@ export class VmHistory {
     store: ObjectStore,
     records: Records,
     vmName: string,
-    surroundings: { readonly now: () => Date; readonly randomBytes: RandomBytes },
+    surroundings: {
+      readonly now: () => Date;
+      readonly randomBytes: RandomBytes;
+      readonly seen: SeenPosition | undefined;
+    },
   ) {
     this.vmName = checkVmName(vmName);
     const vm = { name: vmName, id: records.sealer.vmId(vmName) };
     this.#records = records;
-    this.#log = new Log(store, records, vm);
+    this.#log = new Log(store, records, vm, surroundings.seen);
     this.#branches = new Branches(records, vm, surroundings.randomBytes);
     this.#traces = new Traces(store, records, vm.id);
     this.#now = surroundings.now;

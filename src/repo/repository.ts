@@ -21,7 +21,7 @@ import { VmHistory } from './history.js';
 import { generateSecrets, type RandomBytes, type RepositorySecrets } from './keys/secrets.js';
 import { Records } from './records.js';
 import { StoreBlobReader } from './store-blob-reader.js';
-import type { BlobReader, PackId } from './types.js';
+import type { BlobReader, PackId, SeenPosition } from './types.js';
 
 export interface RepositoryOptions {
   readonly codecThreads?: number;
@@ -110,6 +110,16 @@ export class Repository implements AsyncDisposable {
     return new Repository(store, header, secrets, options);
   }
 
+  /** As `open`, with what that read once: does not ask the store. */
+  static reopen(
+    store: ObjectStore,
+    header: RepositoryHeader,
+    secrets: RepositorySecrets,
+    options: RepositoryOptions = {},
+  ): Repository {
+    return new Repository(store, header, secrets, options);
+  }
+
   /** Ascending. A VM is listed from its first lease on, so it need not have a version. */
   async vmNames(options: RequestOptions = {}): Promise<readonly string[]> {
     const names: string[] = [];
@@ -123,9 +133,9 @@ export class Repository implements AsyncDisposable {
     return names.sort();
   }
 
-  /** `InvalidVmName`. The VM need not exist yet. */
-  history(vmName: string): VmHistory {
-    return new VmHistory(this.store, this.#records, vmName, this.#surroundings);
+  /** `InvalidVmName`. The VM need not exist yet. `seen`: what this host saw of it last, as of `VmHistory.head`. */
+  history(vmName: string, seen?: SeenPosition): VmHistory {
+    return new VmHistory(this.store, this.#records, vmName, { ...this.#surroundings, seen });
   }
 
   /** Everything in a pack, by the pack's own index. */

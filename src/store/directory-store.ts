@@ -67,6 +67,11 @@ export class DirectoryStore implements ObjectStore {
     return store;
   }
 
+  /** A store that was there before, and may be away now: its requests are then refused with StoreUnreachable. */
+  static unseen(root: string): DirectoryStore {
+    return new DirectoryStore(root);
+  }
+
   async get(key: ObjectKey, range?: ByteRange, options: RequestOptions = {}): Promise<Uint8Array> {
     if (range !== undefined) requireRange(range);
     return this.#request(key, options.signal, async () => {

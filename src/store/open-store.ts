@@ -17,6 +17,8 @@ export interface OpenStoreOptions {
    * it, a directory that is not there is `StoreUnreachable`.
    */
   readonly create?: boolean;
+  /** Does not look whether it is there, since it was before: its requests will tell. */
+  readonly unseen?: boolean;
 }
 
 const supported =
@@ -87,6 +89,7 @@ function openHttp(url: string, options: OpenStoreOptions): HttpStore {
 
 function openDirectory(url: string, options: OpenStoreOptions): Promise<DirectoryStore> {
   const root = directoryPath(url);
+  if (options.unseen === true) return Promise.resolve(DirectoryStore.unseen(root));
   return options.create === true ? DirectoryStore.create(root) : DirectoryStore.open(root);
 }
 

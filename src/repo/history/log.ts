@@ -37,14 +37,20 @@ export class Log {
   readonly #vmName: string;
   #seen: SeenPosition | undefined;
 
-  constructor(store: ObjectStore, records: Records, vm: { readonly name: string; readonly id: VmId }) {
+  constructor(
+    store: ObjectStore,
+    records: Records,
+    vm: { readonly name: string; readonly id: VmId },
+    seen: SeenPosition | undefined,
+  ) {
     this.#store = store;
     this.#records = records;
     this.#vmId = vm.id;
     this.#vmName = vm.name;
+    this.#seen = seen;
   }
 
-  /** The newest entry that this object read or wrote. */
+  /** The newest entry that this object, or this host before it, read or wrote. */
   get seen(): SeenPosition | undefined {
     return this.#seen;
   }
