@@ -35,6 +35,7 @@ import {
   type GroundRequest,
   type Origin,
 } from './origin.js';
+import { freezeWhenClosed } from './freeze-when-closed.js';
 import { GroundRecord } from './ground-record.js';
 import { PackRecord } from './pack-record.js';
 import { takeVmLock } from './vm-lock.js';
@@ -198,7 +199,7 @@ export class VmSession implements AsyncDisposable {
     if (!this.repository.store.capabilities.writes) throw cannotPublishTo(this.repository.store, this.vmName);
     const startedMs = performance.now();
     const dirtyBytes = this.fileSystem.dirty().bytes;
-    this.fileSystem.freeze();
+    await freezeWhenClosed(this.fileSystem);
     try {
       const { outcome, version, branch, storedBytes } =
         (await this.#settleEarlier(this.#origin.commit)) ??
