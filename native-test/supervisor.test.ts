@@ -1,26 +1,17 @@
 /** Processes that serve a mount die, and programs that use it notice nothing. */
 import { createHash, randomBytes } from 'node:crypto';
-import { readFile, rename, writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { request } from 'node:http';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
-import t, { type Test } from 'tap';
+import t from 'tap';
 import { findDaemon } from '../src/daemon/index.js';
 import { findMount } from '../src/fuse/index.js';
 import { runProgram } from './support/mount-contract.js';
 import { eventually, isRunning, Program, SupervisedMount } from './support/supervised-mount.js';
 
 const hashOf = (content: Uint8Array): string => createHash('sha256').update(content).digest('hex');
-
-/** Unmounts in order, and sees that every process ends. */
-async function endInOrder(t: Test, mount: SupervisedMount): Promise<void> {
-  const { workerPid, supervisorPid = 0 } = await mount.processes();
-  await (await mount.client()).unmount();
-  t.equal(await findMount(mount.trial.mountPath), undefined);
-  for (const pid of [workerPid, supervisorPid])
-    await eventually('it ends', async () => !(await isRunning(pid)));
-}
 
 t.test('a program that faults pages in from afar does not notice that workers die', async (t) => {
   const content = randomBytes(8 * 2 ** 20);
@@ -50,7 +41,7 @@ print(hashlib.sha256(found).hexdigest())`,
   t.match(await mount.processes(), { restarts: kills, lastRestart: { reason: /was killed/ } });
   const { stdout } = await runProgram('cat', [join(mount.trial.mountPath, 'mem')]);
   t.equal(stdout.length > 0, true);
-  await endInOrder(t, mount);
+  await mount.endInOrder(t);
 });
 
 t.test('what programs hold goes on: files, locks, mappings, listings, directories', async (t) => {
@@ -126,13 +117,9 @@ print("done")`,
     await program.says(`round ${round}`);
   }
   t.match(await program.ended, { exitCode: 0, complaints: '' });
-  t.equal(await readFileOutside(mount, 'log'), 'one more more more ');
-  await endInOrder(t, mount);
+  t.equal(await mount.content('log'), 'one more more more ');
+  await mount.endInOrder(t);
 });
-
-function readFileOutside(mount: SupervisedMount, name: string): Promise<string> {
-  return runProgram('cat', [join(mount.trial.mountPath, name)]).then(({ stdout }) => stdout);
-}
 
 t.test('changes under way when workers die are made once, and none fails', async (t) => {
   const mount = await SupervisedMount.make(t, { file: 'content' });
@@ -208,7 +195,69 @@ print("changes", count)`,
   }
   for (const one of programs) one.next();
   for (const one of programs) t.match(await one.ended, { exitCode: 0, complaints: '' });
-  await endInOrder(t, mount);
+  await mount.endInOrder(t);
+});
+
+t.test('what has lost its name and is still used goes on, whenever it was removed', async (t) => {
+  const mount = await SupervisedMount.make(t, { file: 'content', 'later/in': '', 'sub/in': '' });
+  const program = new Program(
+    t,
+    `import os, sys
+root = sys.argv[1]
+os.chdir(root)
+os.mkdir("gone")
+os.mkfifo("fifo")
+def paths(*names): return [os.open(name, os.O_PATH) for name in names]
+def again(descriptor, flags=os.O_RDONLY): return os.open(f"/proc/self/fd/{descriptor}", flags)
+def check(cwd, file, fifo, directory):
+    os.fchdir(cwd)
+    assert os.listdir(".") == [], os.listdir(".")
+    try: os.mkdir("new")
+    except FileNotFoundError: pass
+    else: raise AssertionError("a name in a removed directory")
+    one = again(file, os.O_RDWR)
+    assert os.read(one, 100) == b"content" and os.fstat(one).st_nlink == 0
+    os.close(one)
+    os.close(again(fifo, os.O_RDWR))
+    assert os.listdir(f"/proc/self/fd/{directory}") == []
+removed = paths("gone", "file", "fifo", "sub")
+os.chdir("gone")
+os.rmdir(f"{root}/gone")
+os.unlink(f"{root}/file")
+os.unlink(f"{root}/fifo")
+os.unlink(f"{root}/sub/in")
+os.rmdir(f"{root}/sub")
+os.chdir(root)
+with open("file2", "w") as file: file.write("content")
+os.mkfifo("fifo2")
+os.mkdir("empty")
+os.unlink("later/in")
+known = paths("later", "file2", "fifo2", "empty")
+print("ready")
+input()
+check(*removed)
+os.chdir(root)
+os.rmdir("later")
+os.unlink("file2")
+os.mkdir("other")
+os.rename("other", "empty")
+os.unlink("fifo2")
+check(*known)
+print("again")
+input()
+check(*removed)
+check(*known)
+print("done")`,
+    mount.trial.mountPath,
+  );
+  await program.says('ready');
+  await mount.killWorker();
+  program.next();
+  await program.says('again');
+  await mount.killWorker();
+  program.next();
+  t.match(await program.ended, { exitCode: 0, complaints: '' });
+  await mount.endInOrder(t);
 });
 
 t.test('a publish that is under way is lost, says so, and works when it is asked for again', async (t) => {
@@ -226,51 +275,7 @@ t.test('a publish that is under way is lost, says so, and works when it is asked
   await lost;
   t.match(await client.publish({ releaseLease: false }), { outcome: 'published', version: 2 });
   t.equal((await runProgram('sha256sum', [path])).stdout, before);
-  await endInOrder(t, mount);
-});
-
-t.test('a worker that dies while the store is away is replaced: only what is not here waits', async (t) => {
-  const local = randomBytes(300_000);
-  const mount = await SupervisedMount.make(t, { local, far: 'from afar' });
-  const { storePath, mountPath } = mount.trial;
-  const sumOfLocal = `${hashOf(local)}  ${join(mountPath, 'local')}\n`;
-  t.equal((await runProgram('sha256sum', [join(mountPath, 'local')])).stdout, sumOfLocal);
-  await rename(storePath, `${storePath}.away`);
-  for (const round of ['one', 'two']) {
-    await mount.killWorker();
-    const written = join(mountPath, round);
-    t.equal((await runProgram('cp', [join(mountPath, 'local'), written])).exitCode, 0);
-    t.equal((await runProgram('cmp', [join(mountPath, 'local'), written])).exitCode, 0);
-  }
-  const reading = runProgram('cat', [join(mountPath, 'far')]);
-  await mount.killWorker();
-  t.equal((await runProgram('sha256sum', [join(mountPath, 'local')])).stdout, sumOfLocal);
-  await rename(`${storePath}.away`, storePath);
-  t.match(await reading, { exitCode: 0, stdout: 'from afar' });
-  t.match(await (await mount.client()).publish({ releaseLease: false }), {
-    outcome: 'published',
-    version: 2,
-  });
-  await endInOrder(t, mount);
-});
-
-t.test('what was published is the ground of the next worker, without the store', async (t) => {
-  const mount = await SupervisedMount.make(t, { file: 'content' });
-  const { storePath, mountPath } = mount.trial;
-  const client = await mount.client();
-  const append = (text: string) =>
-    runProgram('sh', ['-c', `printf '%s' '${text}' >> '${join(mountPath, 'file')}'`]);
-  await append(' two');
-  t.match(await client.publish({ releaseLease: false }), { outcome: 'published', version: 2 });
-  await rename(storePath, `${storePath}.away`);
-  await mount.killWorker();
-  t.match(await client.status(), { version: 2, changedFiles: 0 });
-  await append(' three');
-  t.match(await client.status(), { version: 2, changedFiles: 1 });
-  await rename(`${storePath}.away`, storePath);
-  t.match(await client.publish({ releaseLease: true }), { outcome: 'published', version: 3 });
-  t.equal(await readFileOutside(mount, 'file'), 'content two three');
-  await endInOrder(t, mount);
+  await mount.endInOrder(t);
 });
 
 for (const victims of ['the supervisor', 'both'] as const) {
@@ -292,12 +297,12 @@ sys.stdin.read()`,
       process.kill(pid, 'SIGKILL');
     }
     await mount.mount();
-    t.equal(await readFileOutside(mount, 'new'), 'acknowledged');
+    t.equal(await mount.content('new'), 'acknowledged');
     t.not((await mount.processes()).workerPid, workerPid);
     t.notOk(await isRunning(workerPid));
     program.child.kill('SIGKILL');
     await program.ended;
-    await endInOrder(t, mount);
+    await mount.endInOrder(t);
   });
 }
 
@@ -319,7 +324,7 @@ t.test('a crash loop ends: the mount goes, the overlay stays, and the status say
   t.match(status, { daemonState: 'dead', gaveUp: /6 workers in a row.*damaged/, changedFiles: 1 });
   await mount.mount();
   t.equal((await runProgram('stat', [join(mountPath, 'new')])).exitCode, 0);
-  await endInOrder(t, mount);
+  await mount.endInOrder(t);
 });
 
 t.test('another program takes over under load; one that cannot gives way again', async (t) => {
@@ -359,7 +364,7 @@ print("rounds", count)`,
   t.match(await mount.processes(), { program: before.program, restarts: 1 });
   program.next();
   t.match(await program.ended, { exitCode: 0, complaints: '' });
-  await endInOrder(t, mount);
+  await mount.endInOrder(t);
 });
 
 /** Asks a daemon for something that no command would. */
@@ -392,5 +397,5 @@ t.test('signals to either process unmount', async (t) => {
     await mount.mount();
   }
   await mount.killWorker();
-  await endInOrder(t, mount);
+  await mount.endInOrder(t);
 });

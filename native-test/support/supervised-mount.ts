@@ -6,9 +6,11 @@ import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Test } from 'tap';
 import { connectDaemon, mountVm, type DaemonClient, type DaemonStatus } from '../../src/daemon/index.js';
+import { findMount } from '../../src/fuse/index.js';
 import { openHostHome, type VmPaths } from '../../src/host/index.js';
 import type { TrialHost } from '../../fixtures/trial-host.js';
 import { Trial } from '../../fixtures/trial.js';
+import { runProgram } from './mount-contract.js';
 
 const attempts = 1200;
 const pauseMs = 50;
@@ -108,6 +110,20 @@ export class SupervisedMount {
         return false;
       }
     });
+  }
+
+  /** Unmounts in order, and sees that every process ends. */
+  async endInOrder(t: Test): Promise<void> {
+    const { workerPid, supervisorPid = 0 } = await this.processes();
+    await (await this.client()).unmount();
+    t.equal(await findMount(this.trial.mountPath), undefined);
+    for (const pid of [workerPid, supervisorPid])
+      await eventually('it ends', async () => !(await isRunning(pid)));
+  }
+
+  /** Of a file in the mount, read by another process. */
+  async content(name: string): Promise<string> {
+    return (await runProgram('cat', [join(this.trial.mountPath, name)])).stdout;
   }
 
   log(): Promise<string> {

@@ -1,9 +1,12 @@
 import { constants } from 'node:fs';
+import createDebug from 'debug';
 import { limits } from '../base/index.js';
 import { FileSystemError } from './errors.js';
 import type { FileInode } from './inode.js';
 import type { OpenFileEntry, OpenFileTable } from './open-file-table.js';
 import type { HandleId, RequestId } from './types.js';
+
+const debug = createDebug('isr:fs');
 
 /** Handles of one process and the next that serves a mount must differ. */
 const handlesPerLife = 2 ** 32;
@@ -126,6 +129,23 @@ export class Handles {
   openedFor(request: RequestId): HandleId | undefined {
     const handle = this.#byRequest.get(request);
     return handle !== undefined && this.#open.has(handle) ? handle : undefined;
+  }
+
+  /**
+   * An inode that the kernel knows is about to lose its last name: the next process keeps it. Where the disk is full it does not, for
+   * removing names must go on.
+   */
+  keepNameless(inode: number): void {
+    try {
+      this.#table?.addNameless(inode);
+    } catch (error) {
+      debug('inode %d will not outlive this process: %o', inode, error);
+    }
+  }
+
+  /** The kernel has forgotten an inode. */
+  forget(inode: number): void {
+    this.#table?.removeNameless(inode);
   }
 
   get(handle: HandleId): OpenFile {

@@ -98,6 +98,17 @@ export class InodeTable {
     }
   }
 
+  /** Inodes that lose a name to a change, and get none by it: perhaps their last. */
+  losers({ entries = [] }: Change): readonly Inode[] {
+    const losers: Inode[] = [];
+    for (const { directory, name } of entries) {
+      const parent = this.inodes.get(directory);
+      const inode = parent?.kind === 'directory' ? parent.entries.get(name) : undefined;
+      if (inode !== undefined && !entries.some((entry) => entry.inode === inode.number)) losers.push(inode);
+    }
+    return losers;
+  }
+
   /** Forgets an inode without a name that nobody uses. */
   dropIfUnused(inode: Inode): void {
     if (!isUnlinked(inode) || inode.held || isOpen(inode) || this.pinned.has(inode.number)) return;
@@ -137,11 +148,13 @@ export class InodeTable {
   }
 
   /**
-   * Records that make the same state in an empty table; what has no name and is not open is left out. With `files`:
+   * Records that make the same state in an empty table; what has no name and is not used is left out. With `files`:
    * the state that `rebase` makes.
    */
   *store(files?: ReadonlyMap<number, FileMap>): Generator<OverlayRecord, void> {
-    const stored = [...this.inodes.values()].filter((inode) => !isUnlinked(inode) || isOpen(inode));
+    const stored = [...this.inodes.values()].filter(
+      (inode) => !isUnlinked(inode) || inode.held || isOpen(inode),
+    );
     for (const inode of stored) {
       if (files !== undefined && isUnlinked(inode)) {
         yield { type: 'change', created: { ...storedInode(inode), origin: 'new' } };

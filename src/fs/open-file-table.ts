@@ -23,12 +23,15 @@ const free = 0;
 
 /**
  * The files that are open through a mount, in a file: if the process dies and the mount does not, the next one knows
- * what the kernel's handles mean, which unlinked files still live, and who may write. It needs to survive the
+ * what the kernel's handles mean, which unlinked files still live, and who may write. So are inodes that have lost their last
+ * name and that the kernel still knows: their slot has the number, negative, in place of a handle. It needs to survive the
  * process only, not the host: a mount does neither.
  */
 export class OpenFileTable {
   /** What was open when the table was opened. */
   readonly found: readonly OpenFileEntry[];
+  /** Inodes that had no name and were known to the kernel. */
+  readonly foundNameless: readonly number[];
   readonly #path: string;
   readonly #fd: number;
   readonly #slots = new Map<HandleId, number>();
@@ -46,7 +49,9 @@ export class OpenFileTable {
       throw localDiskError(error, `opening ${path}`);
     }
     try {
-      this.found = this.#read();
+      const found = this.#read();
+      this.found = found.filter(({ handle }) => handle > 0);
+      this.foundNameless = found.flatMap(({ handle, inode }) => (handle > 0 ? [] : [inode]));
       if (this.#slotCount === 0) this.#grow();
     } catch (error) {
       closeSync(this.#fd);
@@ -75,6 +80,17 @@ export class OpenFileTable {
     this.#free.push(slot);
     this.#slot.fill(free);
     this.#write(slot);
+  }
+
+  /** An inode that the kernel knows is about to lose its last name. @throws FileSystemError */
+  addNameless(inode: number): void {
+    const handle = namelessHandle(inode);
+    if (!this.#slots.has(handle)) this.add({ handle, inode, flags: 0, request: undefined });
+  }
+
+  /** The kernel has forgotten an inode. */
+  removeNameless(inode: number): void {
+    this.remove(namelessHandle(inode));
   }
 
   close(): void {
@@ -121,4 +137,8 @@ export class OpenFileTable {
     }
     return found;
   }
+}
+
+function namelessHandle(inode: number): HandleId {
+  return -inode as HandleId;
 }

@@ -85,7 +85,7 @@ export async function openOverlay(options: OpenOverlayOptions): Promise<VmFileSy
   try {
     const overlay = await Overlay.open({
       ...options,
-      pinned: life === 0 ? undefined : new Set(openFiles?.found.map(({ inode }) => inode)),
+      pinned: life === 0 || openFiles === undefined ? undefined : usedInodes(openFiles),
       firstInodeNumber: options.firstInodeNumber ?? rootInode + 1,
       journalGrowthBytes: options.journalGrowthBytes ?? limits.overlayJournalBytes,
       bootId: 'bootId' in options ? options.bootId : bootId(),
@@ -93,12 +93,18 @@ export async function openOverlay(options: OpenOverlayOptions): Promise<VmFileSy
     });
     const handles = new Handles(openFiles, life);
     for (const entry of openFiles?.found ?? []) handles.restore(entry, overlay.table.file(entry.inode));
+    // The kernel may know any of them, from an earlier process, and then it will say when it has forgotten it.
+    if (life > 0) for (const inode of overlay.table.inodes.values()) inode.held = true;
     overlay.unpin();
     return new VmFileSystem(overlay, { ...options, clock: options.clock ?? systemClock, handles, onError });
   } catch (error) {
     openFiles?.close();
     throw error;
   }
+}
+
+function usedInodes({ found, foundNameless }: OpenFileTable): ReadonlySet<number> {
+  return new Set([...found.map(({ inode }) => inode), ...foundNameless]);
 }
 
 function openTable(directory: string, life: number): OpenFileTable {
@@ -156,6 +162,7 @@ export class VmFileSystem implements FileSystem, AsyncDisposable {
     const inode = this.#overlay.table.inodes.get(number);
     if (inode === undefined) return;
     inode.held = false;
+    if (isUnlinked(inode)) this.#access.handles.forget(number);
     this.#overlay.released(inode);
   }
 
@@ -235,6 +242,7 @@ export class VmFileSystem implements FileSystem, AsyncDisposable {
   unlink(parent: InodeNumber, name: string, request?: RequestId): MaybePromise<void> {
     return this.#change(() => {
       const { change } = this.#names.unlink(parent, name, this.#now());
+      this.#keepKnown(change);
       this.#overlay.commit(madeBy(request, change));
     });
   }
@@ -242,6 +250,7 @@ export class VmFileSystem implements FileSystem, AsyncDisposable {
   removeDirectory(parent: InodeNumber, name: string, request?: RequestId): MaybePromise<void> {
     return this.#change(() => {
       const { change } = this.#names.removeDirectory(parent, name, this.#now());
+      this.#keepKnown(change);
       this.#overlay.commit(madeBy(request, change));
     });
   }
@@ -258,6 +267,7 @@ export class VmFileSystem implements FileSystem, AsyncDisposable {
       const renaming = this.#names.rename(parent, name, newParent, newName, mode, this.#now());
       if (renaming === undefined) return;
       const change = madeBy(request, renaming.change);
+      if (renaming.replaces) this.#keepKnown(change);
       if (renaming.replaces) this.#overlay.commitReplacement(change, renaming.moved);
       else this.#overlay.commit(change);
     });
@@ -526,6 +536,15 @@ export class VmFileSystem implements FileSystem, AsyncDisposable {
   ): Attributes {
     const creation = this.#names.create(parent, name, { body, permissions, caller }, this.#now());
     return this.#commit(creation, caller.request);
+  }
+
+  /** What is about to lose its last name, while the kernel knows it, is to outlive this process. */
+  #keepKnown(change: Change): void {
+    for (const inode of this.#overlay.table.losers(change)) {
+      if (inode.held && (inode.kind === 'directory' || inode.linkCount === 1)) {
+        this.#access.handles.keepNameless(inode.number);
+      }
+    }
   }
 
   #commit({ change, number }: NamesChange, request: RequestId | undefined): Attributes {

@@ -7,9 +7,12 @@ import { rootInode, type FileSystem, type InodeNumber } from '../../fs/index.js'
 export class References {
   readonly #fileSystem: Pick<FileSystem, 'hold' | 'forget'>;
   readonly #counts = new Map<InodeNumber, number>();
+  readonly #inherited: boolean;
 
-  constructor(fileSystem: Pick<FileSystem, 'hold' | 'forget'>) {
+  /** `inherited`: the kernel was told of inodes by another process before, which are counted by the kernel only. */
+  constructor(fileSystem: Pick<FileSystem, 'hold' | 'forget'>, inherited = false) {
     this.#fileSystem = fileSystem;
+    this.#inherited = inherited;
   }
 
   /** Inodes that the kernel knows, beside the root. */
@@ -28,7 +31,7 @@ export class References {
   forget(inode: InodeNumber, count: number): void {
     const left = (this.#counts.get(inode) ?? 0) - count;
     if (left > 0) this.#counts.set(inode, left);
-    else if (this.#counts.delete(inode)) this.#fileSystem.forget(inode);
+    else if (this.#counts.delete(inode) || this.#inherited) this.#fileSystem.forget(inode);
   }
 
   /** The kernel has gone. */

@@ -81,7 +81,7 @@ export class Requests {
     const { life = 0, forgetPages = () => undefined } = options;
     this.#send = send;
     this.agreed = new Promise((resolve) => (this.#onAgreed = resolve));
-    this.#references = new References(fileSystem);
+    this.#references = new References(fileSystem, life > 0);
     this.#files = new Files(fileSystem, this.#references);
     this.#reads = new Reads(fileSystem, forgetPages);
     this.#resent = new Resent(fileSystem, this.#references, this.#files);

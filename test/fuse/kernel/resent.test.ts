@@ -17,6 +17,7 @@ import {
   fuse_link_in,
   fuse_mkdir_in,
   fuse_mknod_in,
+  fuse_forget_in,
   fuse_open_in,
   fuse_open_out,
   fuse_read_in,
@@ -210,11 +211,38 @@ t.test('an unlinked file lives as long as it is open', async (t) => {
     ({ kernel, fileSystem, options: current } = await goOn(t, current, life));
   }
   t.equal(kernel.ask('RELEASE', structure(fuse_release_in, { fh: handle })).errno, 0);
+  kernel.send('FORGET', structure(fuse_forget_in, { nlookup: 1n }), { nodeid: 2 });
   t.not(kernel.ask('GETATTR', Buffer.alloc(16), { nodeid: 2 }).errno, 0, 'it is gone');
   t.match(fileSystem.dirty(), { changedFiles: 1 });
   const { fileSystem: afresh } = await goOn(t, current, 0);
   t.match(afresh.dirty(), { changedFiles: 1 }, 'the base file is removed once');
 });
+
+t.test(
+  'what has no name lives until the kernel forgets it, whichever process it learned of it from',
+  async (t) => {
+    const { first, options } = await start(t, (fs) => {
+      fs.makeDirectory(rootInode, 'before', 0o755, caller);
+      fs.makeDirectory(rootInode, 'after', 0o755, caller);
+    });
+    const before = entryInode(first.ask('LOOKUP', texts('before')));
+    const after = entryInode(first.ask('LOOKUP', texts('after')));
+    const isThere = (kernel: FakeKernel, nodeid: number): boolean =>
+      kernel.ask('GETATTR', Buffer.alloc(16), { nodeid }).errno === 0;
+    t.equal(first.ask('RMDIR', texts('before')).errno, 0);
+    const second = await goOn(t, options, 1);
+    t.equal(second.kernel.ask('RMDIR', texts('after')).errno, 0);
+    for (const inode of [before, after]) t.ok(isThere(second.kernel, inode));
+    const third = await goOn(t, second.options, 2);
+    for (const inode of [before, after]) {
+      t.ok(isThere(third.kernel, inode));
+      third.kernel.send('FORGET', structure(fuse_forget_in, { nlookup: 1n }), { nodeid: inode });
+      t.notOk(isThere(third.kernel, inode));
+    }
+    const fourth = await goOn(t, third.options, 3);
+    for (const inode of [before, after]) t.notOk(isThere(fourth.kernel, inode));
+  },
+);
 
 t.test('an unlinked file that is open is in a journal that is written anew', async (t) => {
   const { first, fileSystem, options } = await start(t, (fs) =>
