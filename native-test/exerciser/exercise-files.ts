@@ -151,7 +151,7 @@ class RunningExercise {
     if (fetch.errors > 0) throw new ExerciseFailed(`a fetch failed for good: ${fetch.lastError ?? ''}`);
     if (engine.errors > 0) throw new ExerciseFailed(`${engine.errors} requests of the kernel failed`);
     this.#demandRequests += fetch.fetches.demand.requests;
-    this.#repeatedRequests += fetch.repeatedRequests;
+    this.#repeatedRequests += fetch.trouble.retries;
     this.#refusedAhead += engine.refusedAhead;
   }
 

@@ -136,11 +136,14 @@ export const limits = {
   storeRequestsInFlight: 16,
   storeRequestsReservedForDemand: 4,
 
-  /** Background requests at once while no demand is under way: enough to fill a link of 20 ms and 1 Gb/s with warm ranges. */
+  /** Background requests at once while no demand is under way: enough to fill a link that was not measured yet. */
   storeRequestsBackground: 4,
 
   /** Background requests at once while demand is under way: they share its link, and progress must not end either. */
   storeRequestsBackgroundDuringDemand: 1,
+
+  /** How long after a demand the next is expected: a guest touches memory again as soon as it has what it waited for. */
+  demandLingerMs: 25,
 
   /** First and longest pause between two probes of a store that does not answer. */
   storeRetryMs: 250,
@@ -163,11 +166,55 @@ export const limits = {
   storeReadAttempts: 4,
   storeWriteAttempts: 6,
 
-  /** One warm request: large enough that requests per byte vanish, small enough that demand is not long behind it. */
+  /** First and longest pause before a request is made again whose answer was lost, while others are answered. */
+  requestRetryMs: 10,
+  requestRetryMsMax: 1_000,
+
+  /** Failures in a row, of any requests, after which the store is taken to be away: everybody then waits for one probe. */
+  storeFailuresBeforeOutage: 4,
+
+  /** Answers about one blob that did not verify before it counts as damaged in the store: they may have been damaged on their way. */
+  damagedAnswersMax: 4,
+
+  /**
+   * A request is given up that brings less than `progressBytes` in a time worked out from what the link was like, between
+   * `tryMs` (a store may take a second over a request) and `tryMsMax` (also while nothing is known); when it happens
+   * again the time doubles, up to `tryMsLongest`.
+   */
+  storePatience: { tryMs: 1_000, tryMsMax: 15_000, tryMsLongest: 120_000, progressBytes: 4096 },
+
+  /** Answers from which the link is estimated; what one needs to tell its bandwidth; demands whose times are kept. */
+  linkSamples: 32,
+  linkRateSample: { bytesMin: 128 * 1024, shortBytesMin: 16 * 1024, shortMsMin: 100 },
+  linkDemandSamples: 128,
+  linkDemandSamplesMin: 16,
+
+  /** A demand is slow when nearly all were faster, but not before so long: on a fast link timers are as slow. */
+  hedgeDelayMsMin: 5,
+
+  /** How much of a second a cap on bandwidth may be used up at once. */
+  capBurstSeconds: 0.25,
+
+  /** Second requests for slow demands, as a share of the first ones; and how many may be saved up. */
+  hedgeShare: 0.05,
+  hedgesSaved: 4,
+
+  /**
+   * One warm request, until the link is known: large enough that requests per byte vanish, small enough that demand is not
+   * long behind it. Then four times what the link holds, and at least `Ms` of its time, within bounds: `Max` also bounds
+   * memory.
+   */
   warmRangeBytes: 1024 * 1024,
+  warmRangeMsMin: 20,
+  warmRangeBytesMin: 256 * 1024,
+  warmRangeBytesMax: 4 * 1024 * 1024,
 
   /** A gap between two wanted blobs that is cheaper to fetch than another request. */
   warmGapBytes: 64 * 1024,
+
+  /** Neighbours that are wanted urgently at once come with one request of at most this; the gap counts, since somebody waits. */
+  demandRangeBytes: 1024 * 1024,
+  demandGapBytes: 4 * 1024,
 
   /** Chunks that warming looks at together to find neighbours. */
   warmWindowChunks: 512,

@@ -2,7 +2,7 @@ import type { BlobKind, BlobReference } from '../repo/index.js';
 import type { SlotClaim } from './request-slots.js';
 import { untilAborted } from './until-aborted.js';
 import type { FetchClass } from './types.js';
-import type { WarmRange } from './warm-range.js';
+import type { RangeFetch } from './range-fetch.js';
 
 const urgency: Readonly<Record<FetchClass, number>> = { demand: 2, replay: 1, background: 0 };
 
@@ -18,8 +18,11 @@ export class Flight implements SlotClaim {
   readonly reference: BlobReference;
   readonly kind: BlobKind;
   fetchClass: FetchClass;
-  /** The range of neighbours that brings this blob; undefined when it is fetched on its own. */
-  carrier: WarmRange | undefined;
+  /** The request that brings this blob, perhaps with neighbours; undefined before there is one. */
+  carrier: RangeFetch | undefined;
+  /** Answers that did not verify or ended early. */
+  damagedAnswers = 0;
+  spanBytes: number;
 
   readonly #plaintext = new Outcome<Uint8Array>();
   readonly #kept = new Outcome<boolean>();
@@ -30,6 +33,7 @@ export class Flight implements SlotClaim {
     this.reference = reference;
     this.kind = kind;
     this.fetchClass = fetchClass;
+    this.spanBytes = reference.sealedBytes;
   }
 
   /** Fires when nobody waits any more and there is no plaintext yet. */

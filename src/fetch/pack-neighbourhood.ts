@@ -1,6 +1,6 @@
 import { limits } from '../base/index.js';
 import type { BlobReference } from '../repo/index.js';
-import type { PackRange } from './store-access.js';
+import { sliceOf, type PackRange } from './pack-range.js';
 
 /**
  * Pieces of packs around map nodes and manifests that were fetched a moment ago. A publish writes these together, nodes
@@ -30,12 +30,6 @@ export class PackNeighbourhood {
   }
 }
 
-/** Exactly the sealed bytes of a blob. */
-export function exactRange(reference: BlobReference): PackRange {
-  const { packId, offsetBytes, sealedBytes } = reference;
-  return { packId, offsetBytes, lengthBytes: sealedBytes };
-}
-
 /**
  * What to fetch with a map node or manifest; no wider than needed when that is large. May reach past the end of the
  * pack, except for a manifest, which has everything it needs before it.
@@ -52,12 +46,6 @@ export function rangeAround(reference: BlobReference, kind: 'map-node' | 'manife
     offsetBytes: reference.offsetBytes - beforeBytes,
     lengthBytes: beforeBytes + reference.sealedBytes + afterBytes,
   };
-}
-
-/** A copy of a blob's sealed bytes, out of the bytes of a range that covers them. */
-export function sliceOf(bytes: Uint8Array, range: PackRange, reference: BlobReference): Uint8Array {
-  const start = reference.offsetBytes - range.offsetBytes;
-  return bytes.slice(start, start + reference.sealedBytes);
 }
 
 function covers(range: PackRange, reference: BlobReference): boolean {

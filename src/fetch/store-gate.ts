@@ -10,7 +10,7 @@ export interface Outage {
 export type Probe = (signal: AbortSignal) => Promise<Error | undefined>;
 
 /**
- * Holds store requests back while the store does not answer. However many wait, one probe at a time asks, with
+ * Holds store requests back while the store does not answer: a single failure is not that. However many wait, one probe at a time asks, with
  * exponential backoff and jitter; there is no limit of attempts. The backoff only starts again after a request
  * has succeeded, so that a store which answers probes and fails requests is not hammered.
  */
@@ -22,6 +22,8 @@ export class StoreGate implements AsyncDisposable {
   /** Settles when the last outage is over. */
   #ended: Promise<void> = Promise.resolve();
   #failures = 0;
+  /** Requests that failed since one succeeded. */
+  #failuresInARow = 0;
 
   constructor(options: { readonly clock: Clock; readonly random: () => number }) {
     this.#clock = options.clock;
@@ -38,7 +40,13 @@ export class StoreGate implements AsyncDisposable {
     while (this.#outage !== undefined) await untilAborted(this.#ended, signal, 'Waiting for the store');
   }
 
-  /** A request found that the store does not answer. */
+  /** A request failed, as one may now and then; when several do in a row, the store is away. */
+  failed(error: Error, probe: Probe): void {
+    this.#failuresInARow += 1;
+    if (this.#failuresInARow >= limits.storeFailuresBeforeOutage) this.shut(error, probe);
+  }
+
+  /** The store does not answer. */
   shut(error: Error, probe: Probe): void {
     if (this.#outage !== undefined || this.#closing.signal.aborted) return;
     this.#outage = { since: new Date(this.#clock.now()), reason: error.message };
@@ -48,6 +56,7 @@ export class StoreGate implements AsyncDisposable {
   /** A request succeeded. */
   succeeded(): void {
     this.#failures = 0;
+    this.#failuresInARow = 0;
   }
 
   /** Ends probing. Idempotent. */

@@ -26,7 +26,7 @@ export interface WarmResult {
  * Chunks through the tiers: memory, local cache, store. One per daemon.
  * Concurrent misses of one blob share one fetch. A store that is unreachable is waited for (with backoff), and
  * `status().waitingForStore` says so; so is, for demand, a store that refuses, because somebody can act. A missing
- * object is an error at once, and a damaged one after a second request: the first answer may have been damaged on its way.
+ * object is an error at once, and a damaged one after several requests: answers may have been damaged on their way.
  * Cancelling one of several who wait for a fetch does not disturb the others.
  *
  * Closing is idempotent, cancels what is under way and waits for it. The repository stays its owner's.
@@ -134,17 +134,50 @@ export interface FetchClassStatus {
   readonly waitMs: number;
 }
 
+/** Caps on what fetches may ask of the store; undefined: no cap, or the default of `limits`. */
+export interface LinkCaps {
+  readonly bytesPerSecond?: number | undefined;
+  /** For replay and background alone. */
+  readonly backgroundBytesPerSecond?: number | undefined;
+  readonly requestsInFlight?: number | undefined;
+}
+
+/** What went wrong with requests and was put right, each kind counted. Only `errors` reached anybody. */
+export interface FetchTrouble {
+  /** Requests that were made again. */
+  readonly retries: number;
+  /** Answers that stood still, and were given up. */
+  readonly timeouts: number;
+  /** Second requests beside a demand that was slow; and those that came first. */
+  readonly hedges: number;
+  readonly hedgesWon: number;
+  /** Pieces that did not verify. */
+  readonly damaged: number;
+  /** Answers that ended early. */
+  readonly truncated: number;
+  /** Objects that were not those that were read before. */
+  readonly changed: number;
+  /** Requests that failed on their way, or that the store could not serve. */
+  readonly unreachable: number;
+  readonly refused: number;
+}
+
+/** What the link to the store is like, as far as answers have told; and the caps. */
+export interface LinkStatus {
+  readonly roundTripMs: number | undefined;
+  readonly bytesPerSecond: number | undefined;
+  readonly caps: LinkCaps;
+}
+
 export interface FetchStatus {
   readonly fetches: Readonly<Record<FetchClass, FetchClassStatus>>;
+  readonly trouble: FetchTrouble;
+  readonly link: LinkStatus;
   readonly memoryHits: number;
   readonly localHits: number;
   readonly memoryBytes: number;
   /** Damaged local cache entries that were deleted and fetched again. */
   readonly damagedLocal: number;
-  /** Answers of the store that did not verify; each was asked for once more. */
-  readonly damagedFetches: number;
-  /** Requests that found the store not answering, and were made again later. */
-  readonly repeatedRequests: number;
   /** Blobs that somebody waits for, or that are being written to the local cache. */
   readonly blobsInFlight: number;
   readonly requestsInFlight: number;

@@ -69,6 +69,21 @@ async function openLab(t: Test, options: LabOptions = {}): Promise<Lab> {
   return { store, codec, clock, fetcher, cachePath };
 }
 
+/** Lets the pauses between tries pass until the store is taken to be away. */
+async function untilOutage(lab: Lab): Promise<void> {
+  for (let turn = 0; lab.fetcher.status().waitingForStore === undefined; turn += 1) {
+    if (turn > 100) throw new Error('the store is not taken to be away');
+    await settle();
+    if (lab.fetcher.status().requestsInFlight === 0) lab.clock.advance(limits.requestRetryMs);
+  }
+}
+
+/** How long probing paused each time; `random` of these tests makes every pause three quarters of the full one. */
+function probePauses(lab: Lab): number[] {
+  const pauses = [250, 500, 1000, 2000, 4000, 5000].map((fullMs) => fullMs * 0.75);
+  return lab.clock.delays.filter((ms) => pauses.includes(ms));
+}
+
 function entryFile(lab: Lab, { reference, kind }: PackedBlob): string {
   return entryPath(lab.cachePath, reference.id, kind);
 }
@@ -93,6 +108,7 @@ t.test('memory, then local cache, then store', async (t) => {
   t.ok(sameBytes(await lab.fetcher.readChunk(reference, demand), plaintext));
   t.equal(lab.fetcher.isLocal(reference), true);
   t.equal(lab.fetcher.isLocal(other!.reference), false);
+  await settle();
   t.match(lab.fetcher.status(), {
     fetches: {
       demand: { requests: 1, bytes: reference.sealedBytes },
@@ -159,6 +175,7 @@ t.test('giving up does not disturb others, and the last to give up cancels the r
   await until(() => lab.store.holding === 1, 'a new request');
   lab.store.release();
   t.ok(sameBytes(await anew, chunk!.plaintext));
+  await settle();
   t.match(lab.fetcher.status(), { errors: 0, requestsInFlight: 0, bytesInFlight: 0 });
   const late = new AbortController();
   late.abort();
@@ -192,17 +209,21 @@ t.test('demand overtakes what waits, and pulls it along where it is the same', a
   t.match(lab.fetcher.status().fetches, { demand: { requests: 2 }, replay: { requests: 19 } });
 });
 
-t.test('damage on the way is fetched once more; damage in the store is an error', async (t) => {
+t.test('damage on the way is fetched again; damage in the store is an error', async (t) => {
   const lab = await openLab(t);
   const [transit, lasting, short] = await putChunks(lab.store, 1, 3);
   lab.store.onGet = (get, found) =>
     lab.store.gets.indexOf(get) === 0 ? found.map((byte, at) => (at === 100 ? byte ^ 4 : byte)) : found;
   t.ok(sameBytes(await lab.fetcher.readChunk(transit!.reference, demand), transit!.plaintext));
-  t.match(lab.fetcher.status(), { damagedFetches: 1, errors: 0, fetches: { demand: { requests: 2 } } });
+  t.match(lab.fetcher.status(), {
+    trouble: { damaged: 1 },
+    errors: 0,
+    fetches: { demand: { requests: 2 } },
+  });
 
   lab.store.memory.flipBit(packKey(packIdOf(1)), (lasting!.reference.offsetBytes + 50) * 8);
   await t.rejects(lab.fetcher.readChunk(lasting!.reference, demand), { code: 'DAMAGED_OBJECT' });
-  t.equal(lab.store.gets.length, 4, 'asked twice');
+  t.equal(lab.store.gets.length, 2 + limits.damagedAnswersMax, 'asked several times');
   t.match(lab.fetcher.status(), { errors: 1, lastError: /damaged/ });
   t.equal(existsSync(entryFile(lab, lasting!)), false, 'nothing of it is kept');
   t.equal(lab.fetcher.isLocal(lasting!.reference), false);
@@ -210,11 +231,11 @@ t.test('damage on the way is fetched once more; damage in the store is an error'
   const key = packKey(packIdOf(1));
   lab.store.memory.objects.set(key, lab.store.memory.object(key).subarray(0, -1));
   await t.rejects(lab.fetcher.readChunk(short!.reference, demand), { code: 'OBJECT_TRUNCATED' });
-  t.equal(lab.store.gets.length, 6, 'asked twice');
+  t.equal(lab.store.gets.length, 2 + 2 * limits.damagedAnswersMax, 'asked several times');
 
   lab.store.memory.objects.delete(key);
   await t.rejects(lab.fetcher.readChunk(short!.reference, demand), ObjectMissing);
-  t.equal(lab.store.gets.length, 7, 'asked once');
+  t.equal(lab.store.gets.length, 3 + 2 * limits.damagedAnswersMax, 'asked once');
   await t.rejects(lab.fetcher.warmChunk(short!.reference, background), ObjectMissing);
   t.equal(lab.fetcher.status().errors, 4);
 });
@@ -279,10 +300,10 @@ t.test('a store that does not answer is waited for, with one probe at a time', a
   const reads = chunks.map(({ reference }, index) =>
     lab.fetcher.readChunk(reference, index % 2 === 0 ? demand : background),
   );
-  await until(() => lab.clock.sleeping === 1, 'the pause before the first probe');
+  await until(() => lab.fetcher.status().waitingForStore !== undefined, 'the outage');
   await settle();
   const tries = lab.store.gets.length;
-  t.ok(tries <= limits.storeRequestsInFlight, `${tries} found out`);
+  t.ok(tries < limits.storeRequestsInFlight + limits.storeFailuresBeforeOutage, `${tries} found out`);
   t.match(lab.fetcher.status(), {
     waitingForStore: { since: new Date(lab.clock.now()), reason: /the cable is out/ },
     requestsInFlight: 0,
@@ -291,11 +312,11 @@ t.test('a store that does not answer is waited for, with one probe at a time', a
   for (let probe = 1; probe <= 8; probe += 1) {
     t.equal(lab.store.stats, probe - 1);
     lab.clock.advance(limits.storeRetryMsMax);
-    await until(() => lab.store.stats === probe && lab.clock.sleeping === 1, `probe ${probe}`);
+    await until(() => lab.store.stats === probe && probePauses(lab).length === probe + 1, `probe ${probe}`);
   }
   t.equal(lab.store.gets.length, tries, 'nobody but the probe asks');
   t.strictSame(
-    lab.clock.delays,
+    probePauses(lab),
     [250, 500, 1000, 2000, 4000, 5000, 5000, 5000, 5000].map((delay) => delay * 0.75),
     'ever longer, to a limit',
   );
@@ -304,7 +325,11 @@ t.test('a store that does not answer is waited for, with one probe at a time', a
   lab.clock.advance(limits.storeRetryMsMax);
   const plaintexts = await Promise.all([...reads, late]);
   t.ok(plaintexts.slice(0, 40).every((plaintext, index) => sameBytes(plaintext, chunks[index]!.plaintext)));
-  t.match(lab.fetcher.status(), { waitingForStore: undefined, errors: 0, repeatedRequests: tries });
+  t.match(lab.fetcher.status(), {
+    waitingForStore: undefined,
+    errors: 0,
+    trouble: { unreachable: tries, retries: tries },
+  });
   t.equal(lab.store.gets.length, tries + 40, 'then each once');
 });
 
@@ -319,7 +344,7 @@ t.test('who waits for the store can give up, and the rest goes on waiting', asyn
   const abort = new AbortController();
   const gaveUp = lab.fetcher.readChunk(one!.reference, { ...demand, signal: abort.signal });
   const patient = lab.fetcher.readChunk(two!.reference, demand);
-  await until(() => lab.clock.sleeping === 1, 'the outage');
+  await untilOutage(lab);
   abort.abort();
   await t.rejects(gaveUp, { code: 'CANCELLED' });
   t.ok(lab.fetcher.status().waitingForStore);
@@ -331,20 +356,21 @@ t.test('who waits for the store can give up, and the rest goes on waiting', asyn
 t.test('a store that answers probes but fails requests is not hammered', async (t) => {
   const lab = await openLab(t);
   const [chunk] = await putChunks(lab.store, 1, 1);
-  let failures = 6;
+  let failures = limits.storeFailuresBeforeOutage - 1 + 6;
   lab.store.onGet = (_get, found) => {
     failures -= 1;
     if (failures >= 0) throw unreachable();
     return found;
   };
   const read = lab.fetcher.readChunk(chunk!.reference, demand);
+  await untilOutage(lab);
   for (let attempt = 1; attempt <= 6; attempt += 1) {
-    await until(() => lab.clock.delays.length === attempt && lab.clock.sleeping === 1, `pause ${attempt}`);
+    await until(() => probePauses(lab).length === attempt, `pause ${attempt}`);
     lab.clock.advance(limits.storeRetryMsMax);
   }
   t.ok(sameBytes(await read, chunk!.plaintext));
   t.strictSame(
-    lab.clock.delays,
+    probePauses(lab),
     [250, 500, 1000, 2000, 4000, 5000].map((delay) => delay * 0.75),
   );
 });
@@ -363,10 +389,10 @@ t.test('a store that refuses is waited for by demand; others are told', async (t
   lab.store.onStat = refuse;
   await t.rejects(lab.fetcher.warmChunk(one!.reference, background), { code: 'STORE_REFUSED' });
   const read = lab.fetcher.readChunk(two!.reference, demand);
-  await until(() => lab.clock.sleeping === 1, 'the pause');
+  await until(() => probePauses(lab).length === 1, 'the pause');
   t.match(lab.fetcher.status().waitingForStore, { reason: /no permission/ });
   lab.clock.advance(limits.storeRetryMsMax);
-  await until(() => lab.store.stats === 1 && lab.clock.sleeping === 1, 'a probe that is refused');
+  await until(() => lab.store.stats === 1 && probePauses(lab).length === 2, 'a probe that is refused');
   refuses = false;
   lab.clock.advance(limits.storeRetryMsMax);
   t.ok(sameBytes(await read, two!.plaintext));
@@ -402,7 +428,7 @@ t.test('closing cancels what is under way, also what waits for the store, and is
   };
   const waiting = out.fetcher.readChunk(chunks[0]!.reference, demand);
   const rejection = t.rejects(waiting, { code: 'CANCELLED' });
-  await until(() => out.clock.sleeping === 1, 'the outage');
+  await untilOutage(out);
   await out.fetcher[Symbol.asyncDispose]();
   await rejection;
   t.equal(out.clock.sleeping, 0);
@@ -505,7 +531,7 @@ t.test(
   async (t) => {
     const lab = await openLab(t);
     const chunks = await putChunks(lab.store, 1, 30);
-    const others = await putChunks(lab.store, 2, 20);
+    const others = await putChunks(lab.store, 2, 20, 4096, limits.demandGapBytes + 1);
     lab.store.hold();
     const busy = others
       .slice(0, limits.storeRequestsInFlight)
@@ -562,8 +588,8 @@ t.test('a range that somebody needs urgently is urgent when it has to be asked f
   const joined = lab.fetcher.readChunk(references[3]!, demand);
   await settle();
   lab.store.release();
-  await until(() => lab.clock.sleeping === 1, 'the outage');
-  lab.clock.advance(limits.storeRetryMsMax);
+  await until(() => lab.fetcher.status().requestsInFlight === 0, 'its failure');
+  lab.clock.advance(limits.requestRetryMs);
   t.ok(sameBytes(await joined, chunks[3]!.plaintext));
   t.match(await warm, { fetchedChunks: 10 });
   t.match(lab.fetcher.status().fetches, { demand: { requests: 1 }, background: { requests: 1 } });
@@ -577,7 +603,7 @@ t.test('in a warmed range, what is damaged on the way is fetched on its own', as
   const references = chunks.map(({ reference }) => reference);
   t.match(await lab.fetcher.warmChunks(references, background), { fetchedChunks: 10 });
   t.equal(lab.store.gets.length, 2);
-  t.match(lab.fetcher.status(), { damagedFetches: 1, errors: 0 });
+  t.match(lab.fetcher.status(), { trouble: { damaged: 1 }, errors: 0 });
 
   const [near] = await putChunks(lab.store, 3, 10);
   const tried = lab.store.gets.length;
@@ -687,7 +713,7 @@ t.test(
     await t.rejects(third.fetcher.readBlob(manifest.reference, 'manifest'), { code: 'DAMAGED_OBJECT' });
     isDamaging = false;
     t.ok(sameBytes(await third.fetcher.readBlob(blobs[0]!.reference, 'map-node'), blobs[0]!.plaintext));
-    t.equal(third.fetcher.status().damagedFetches, 1);
+    t.equal(third.fetcher.status().trouble.damaged, limits.damagedAnswersMax);
   },
 );
 

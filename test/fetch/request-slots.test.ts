@@ -2,14 +2,19 @@ import fc from 'fast-check';
 import t from 'tap';
 import { RequestSlots } from '../../src/fetch/request-slots.js';
 import type { FetchClass } from '../../src/fetch/index.js';
-import { settle } from './support.js';
+import { ManualClock, settle } from './support.js';
 
-const slotLimits = { total: 4, reservedForDemand: 1, background: 2, backgroundDuringDemand: 1 };
+const slotLimits = {
+  ...{ total: 4, reservedForDemand: 1, background: 2, backgroundDuringDemand: 1 },
+  ...{ demandLingerMs: 0, windowBytes: () => Infinity },
+  ...{ buckets: { all: undefined, background: undefined }, clock: new ManualClock() },
+};
 
 interface Job {
   fetchClass: FetchClass;
   readonly signal: AbortSignal;
   readonly name: string;
+  readonly spanBytes: number;
 }
 
 /** Runs named jobs that end when told to, and notes the order in which they began. */
@@ -20,7 +25,7 @@ class Bench {
   readonly outcomes: Promise<string>[] = [];
 
   submit(name: string, fetchClass: FetchClass, signal = new AbortController().signal): Job {
-    const job = { name, fetchClass, signal };
+    const job = { name, fetchClass, signal, spanBytes: 1000 };
     const outcome = this.slots.run(job, async () => {
       this.started.push(name);
       await new Promise<void>((resolve) => this.running.set(name, resolve));

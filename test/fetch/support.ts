@@ -192,14 +192,18 @@ export class ScriptedStore implements ObjectStore {
 
   async #beHeld(signal: AbortSignal | undefined): Promise<void> {
     await new Promise<void>((resolve, reject) => {
-      const go = (): void => resolve();
-      this.#held.push(go);
-      signal?.addEventListener('abort', () => {
+      const cancel = (): void => {
         this.cancelled += 1;
         const position = this.#held.indexOf(go);
         if (position >= 0) this.#held.splice(position, 1);
         reject(new Cancelled('A request'));
-      });
+      };
+      const go = (): void => {
+        signal?.removeEventListener('abort', cancel);
+        resolve();
+      };
+      this.#held.push(go);
+      signal?.addEventListener('abort', cancel);
     });
   }
 }

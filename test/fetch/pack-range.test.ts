@@ -1,9 +1,11 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { limits } from '../../src/base/index.js';
-import { groupNeighbours } from '../../src/fetch/warm-range.js';
+import { groupNeighbours } from '../../src/fetch/pack-range.js';
 import type { BlobId, BlobReference } from '../../src/repo/index.js';
 import { packIdOf } from './support.js';
+
+const bounds = { gapBytes: limits.warmGapBytes, rangeBytes: limits.warmRangeBytes };
 
 /** Blobs back to back or with gaps in some packs, and the order in which they are asked for. */
 const blobs = fc.array(
@@ -27,7 +29,7 @@ t.test('every reference is in exactly one group, and a group is worth one reques
         return { turn, reference: reference as BlobReference };
       });
       const asked = all.sort((a, b) => a.turn - b.turn).map(({ reference }) => reference);
-      const groups = groupNeighbours(asked);
+      const groups = groupNeighbours(asked, bounds);
       const counters = groups.flat().map((reference) => reference.counter);
       if (new Set(counters).size !== layout.length || counters.length !== layout.length) {
         throw new Error('a reference is lost or double');
@@ -53,7 +55,7 @@ t.test('neighbours go together, whatever their order; a wide gap parts them', (t
     id: String(offsetBytes) as BlobId,
   });
   const far = 2000 + limits.warmGapBytes + 1;
-  const groups = groupNeighbours([at(1000), at(0), at(far)]);
+  const groups = groupNeighbours([at(1000), at(0), at(far)], bounds);
   t.strictSame(
     groups.map((group) => group.map((reference) => reference.offsetBytes)),
     [[0, 1000], [far]],

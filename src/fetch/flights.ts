@@ -1,0 +1,332 @@
+import { Cancelled, limits } from '../base/index.js';
+import {
+  DamagedObject,
+  type BlobKind,
+  type BlobReference,
+  type CodecPool,
+  type PackId,
+} from '../repo/index.js';
+import { ObjectTruncated } from '../store/index.js';
+import { BlobAssembly, type Intake } from './blob-intake.js';
+import { Flight, isMoreUrgent } from './flight.js';
+import type { LocalCache } from './local-cache.js';
+import { LocalReads } from './local-reads.js';
+import { PackNeighbourhood, rangeAround } from './pack-neighbourhood.js';
+import { endOf, exactRange, groupNeighbours, sliceOf, type PackRange } from './pack-range.js';
+import { RangeFetch } from './range-fetch.js';
+import type { StoreAccess } from './store-access.js';
+import { Turnstile } from './turnstile.js';
+import type { FetchClass } from './types.js';
+
+export interface FlightsOptions {
+  readonly codec: Pick<CodecPool, 'open' | 'openFile'>;
+  readonly access: StoreAccess;
+  readonly localCache: LocalCache;
+}
+
+/**
+ * All fetches of blobs that are under way: one a blob, however many wait for it. Local cache, then store. Nothing is given
+ * to anyone or put into the cache before it has opened.
+ */
+export class Flights implements AsyncDisposable {
+  readonly #codec: Pick<CodecPool, 'open' | 'openFile'>;
+  readonly #access: StoreAccess;
+  readonly #localCache: LocalCache;
+  readonly #localReads: LocalReads;
+  readonly #localWrites = new Turnstile(limits.localWritesInFlight);
+  readonly #neighbourhood = new PackNeighbourhood();
+
+  /** By where the sealed blob lies. */
+  readonly #flights = new Map<string, Flight>();
+  /** Urgent ones that were not asked for yet: neighbours among them go together. */
+  readonly #waitingDemands = new Map<PackId, Set<RangeFetch>>();
+  readonly #underWay = new Set<Promise<void>>();
+  #errors = 0;
+  #lastError: string | undefined;
+  #closing: Promise<void> | undefined;
+
+  constructor(options: FlightsOptions) {
+    this.#codec = options.codec;
+    this.#access = options.access;
+    this.#localCache = options.localCache;
+    this.#localReads = new LocalReads(options);
+  }
+
+  get count(): number {
+    return this.#flights.size;
+  }
+
+  get localHits(): number {
+    return this.#localReads.hits;
+  }
+
+  /** Fetches that failed for good, cancelled ones not counted. */
+  get errors(): { readonly count: number; readonly last: string | undefined } {
+    return { count: this.#errors, last: this.#lastError };
+  }
+
+  /** The fetch of a blob that is under way, now at least of this class, or a new one. */
+  board(reference: BlobReference, kind: BlobKind, fetchClass: FetchClass): Flight {
+    const known = this.#join(reference, kind, fetchClass);
+    if (known !== undefined) return known;
+    const flight = this.#add(reference, kind, fetchClass);
+    this.#track(this.#fly(flight));
+    return flight;
+  }
+
+  /**
+   * The fetches of chunks that are close together in one pack and not local: with one request, but for those that are
+   * under way already.
+   */
+  boardTogether(references: readonly BlobReference[], fetchClass: FetchClass): Flight[] {
+    const range = new RangeFetch(fetchClass);
+    const flights = references.map((reference) => {
+      const known = this.#join(reference, 'chunk', fetchClass);
+      if (known !== undefined) return known;
+      const flight = this.#add(reference, 'chunk', fetchClass);
+      range.add(flight);
+      return flight;
+    });
+    if (range.members.length > 0) this.#track(this.#flyRange(range));
+    return flights;
+  }
+
+  /** Adds what was just sealed to the local cache. */
+  async keep(reference: BlobReference, kind: BlobKind, sealed: Uint8Array): Promise<boolean> {
+    return this.#localWrites.run(() => this.#localCache.put(reference, kind, sealed));
+  }
+
+  /** Cancels what is under way and waits for it. Idempotent. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing ??= this.#close();
+    await this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    for (const flight of this.#flights.values()) flight.cancel();
+    while (this.#underWay.size > 0) await Promise.all(this.#underWay);
+  }
+
+  #join(reference: BlobReference, kind: BlobKind, fetchClass: FetchClass): Flight | undefined {
+    const flight = this.#flights.get(flightKey(reference, kind));
+    if (flight === undefined || flight.signal.aborted) return undefined;
+    if (isMoreUrgent(fetchClass, flight.fetchClass)) {
+      flight.fetchClass = fetchClass;
+      if (flight.carrier?.release(flight) === true) this.#track(this.#fly(flight));
+      this.#access.reconsider();
+    }
+    return flight;
+  }
+
+  #add(reference: BlobReference, kind: BlobKind, fetchClass: FetchClass): Flight {
+    if (this.#closing !== undefined) throw new Error('the fetcher is closed');
+    const flight = new Flight(reference, kind, fetchClass);
+    this.#flights.set(flightKey(reference, kind), flight);
+    flight.signal.addEventListener('abort', () => this.#fail(flight, new Cancelled('Reading')));
+    return flight;
+  }
+
+  /** Fetches one blob on its own. Never rejects: the flight carries the error. */
+  async #fly(flight: Flight): Promise<void> {
+    try {
+      const local = await this.#localReads.read(flight);
+      if (local !== undefined) this.#arrive(flight, local, true);
+      else if (flight.kind === 'chunk') await this.#flyRange(new RangeFetch(flight.fetchClass, [flight]));
+      else await this.#flyWithNeighbours(flight, flight.kind);
+    } catch (error) {
+      this.#countDamage(error);
+      this.#failOrRepeat(flight, error);
+    }
+  }
+
+  /** Fetches the members of a range. Never rejects: the flights carry the error. */
+  async #flyRange(range: RangeFetch): Promise<void> {
+    const stopWaiting = this.#awaitNeighbours(range);
+    try {
+      await this.#access.fetch(range, () => {
+        stopWaiting();
+        return this.#beginRange(range);
+      });
+    } catch (error) {
+      this.#countDamage(error);
+      for (const flight of range.members) {
+        range.remove(flight);
+        this.#failOrRepeat(flight, error);
+      }
+    } finally {
+      stopWaiting();
+    }
+  }
+
+  #beginRange(range: RangeFetch): Intake | undefined {
+    if (!range.isBegun && range.fetchClass === 'demand') this.#absorbNeighbours(range);
+    range.begin();
+    const span = range.span;
+    if (span === undefined) return undefined;
+    const landings: Promise<void>[] = [];
+    const assembly = new BlobAssembly(span, range.members, (flight, sealed) => {
+      // Another try may have been faster.
+      if (flight.carrier !== range) return;
+      range.remove(flight);
+      landings.push(this.#land(flight, sealed));
+    });
+    return {
+      range: span,
+      add: (piece) => assembly.add(piece),
+      end: async () => {
+        await Promise.all(landings);
+      },
+    };
+  }
+
+  /** Until the range is begun, urgent neighbours may take its members along. */
+  #awaitNeighbours(range: RangeFetch): () => void {
+    const [first] = range.members;
+    if (first === undefined || range.fetchClass !== 'demand') return () => undefined;
+    const { packId } = first.reference;
+    const waiting = this.#waitingDemands.get(packId) ?? new Set();
+    this.#waitingDemands.set(packId, waiting.add(range));
+    return () => {
+      waiting.delete(range);
+      if (waiting.size === 0 && this.#waitingDemands.get(packId) === waiting)
+        this.#waitingDemands.delete(packId);
+    };
+  }
+
+  #absorbNeighbours(range: RangeFetch): void {
+    const [first] = range.members;
+    if (first === undefined) return;
+    const others = [...(this.#waitingDemands.get(first.reference.packId) ?? [])].filter(
+      (other) => other !== range && !other.isBegun && other.members.length > 0,
+    );
+    if (others.length === 0) return;
+    const rangeOf = new Map(
+      [range, ...others].flatMap((each) => each.members.map((flight) => [flight.reference, each])),
+    );
+    const groups = groupNeighbours([...rangeOf.keys()], {
+      gapBytes: limits.demandGapBytes,
+      rangeBytes: limits.demandRangeBytes,
+    });
+    const group = groups.find((references) => references.includes(first.reference)) ?? [];
+    for (const reference of group) {
+      const other = rangeOf.get(reference);
+      if (other !== undefined && other !== range) range.absorb(other);
+    }
+  }
+
+  /** Opens what came, and wakes those who wait; the rest of its range may still be on its way. Never rejects. */
+  async #land(flight: Flight, sealed: Uint8Array): Promise<void> {
+    try {
+      await this.#openAndArrive(flight, sealed);
+    } catch (error) {
+      this.#countDamage(error);
+      this.#failOrRepeat(flight, error);
+    }
+  }
+
+  /** Wakes those who wait for the plaintext as soon as there is room to write; then, on its own, keeps the sealed bytes. */
+  async #openAndArrive(flight: Flight, sealed: Uint8Array): Promise<void> {
+    const plaintext = await this.#open(flight, sealed);
+    await new Promise<void>((resolve) => {
+      const keeping = this.#localWrites.run(async () => {
+        flight.deliver(plaintext);
+        resolve();
+        flight.noteKept(await this.#localCache.put(flight.reference, flight.kind, sealed));
+        this.#remove(flight);
+      });
+      this.#track(keeping);
+    });
+  }
+
+  #arrive(flight: Flight, plaintext: Uint8Array, isKept: boolean): void {
+    flight.deliver(plaintext);
+    flight.noteKept(isKept);
+    this.#remove(flight);
+  }
+
+  /** What was damaged may have been so on its way: it is asked for again, some times. */
+  #failOrRepeat(flight: Flight, error: unknown): void {
+    const isDamage = error instanceof DamagedObject || error instanceof ObjectTruncated;
+    if (isDamage) flight.damagedAnswers += 1;
+    const isHopeless = !isDamage || flight.damagedAnswers >= limits.damagedAnswersMax;
+    if (isHopeless || flight.signal.aborted) this.#fail(flight, error);
+    else this.#track(this.#fly(flight));
+  }
+
+  #countDamage(error: unknown): void {
+    const { trouble } = this.#access.counts;
+    if (error instanceof DamagedObject) trouble.damaged += 1;
+    if (error instanceof ObjectTruncated) trouble.truncated += 1;
+  }
+
+  #fail(flight: Flight, error: unknown): void {
+    this.#remove(flight);
+    if (!(error instanceof Cancelled)) {
+      this.#errors += 1;
+      this.#lastError = error instanceof Error ? error.message : String(error);
+    }
+    flight.fail(error);
+  }
+
+  #remove(flight: Flight): void {
+    const key = flightKey(flight.reference, flight.kind);
+    if (this.#flights.get(key) === flight) this.#flights.delete(key);
+  }
+
+  /** A map node or manifest, with what lies around it; exactly, when that went wrong before. */
+  async #flyWithNeighbours(flight: Flight, kind: 'map-node' | 'manifest'): Promise<void> {
+    const { reference } = flight;
+    const near = this.#neighbourhood.find(reference);
+    try {
+      if (near !== undefined) {
+        await this.#openAndArrive(flight, near);
+        return;
+      }
+      const isFirstTry = flight.damagedAnswers === 0;
+      await this.#fetchWhole(flight, isFirstTry ? rangeAround(reference, kind) : exactRange(reference));
+    } catch (error) {
+      this.#neighbourhood.forget(reference);
+      const wasWide = near === undefined && flight.damagedAnswers === 0;
+      // The pack may end before the range around does, which says nothing of the blob.
+      if (!(wasWide && error instanceof ObjectTruncated)) throw error;
+      await this.#fetchWhole(flight, exactRange(reference));
+    }
+  }
+
+  async #fetchWhole(flight: Flight, range: PackRange): Promise<void> {
+    const { reference } = flight;
+    flight.spanBytes = range.lengthBytes;
+    await this.#access.fetch(flight, () => {
+      const bytes = new Uint8Array(range.lengthBytes);
+      let doneBytes = 0;
+      return {
+        range,
+        add: (piece) => {
+          bytes.set(piece, doneBytes);
+          doneBytes += piece.length;
+        },
+        end: async () => {
+          const isWider =
+            endOf(reference) < range.offsetBytes + range.lengthBytes ||
+            range.offsetBytes < reference.offsetBytes;
+          if (isWider) this.#neighbourhood.add(range, bytes);
+          const sealed = sliceOf(bytes, range, reference);
+          await this.#openAndArrive(flight, sealed);
+        },
+      };
+    });
+  }
+
+  #open(flight: Flight, sealed: Uint8Array): Promise<Uint8Array> {
+    return this.#codec.open(sealed, flight.reference, flight.kind, { priority: flight.fetchClass });
+  }
+
+  #track(work: Promise<void>): void {
+    this.#underWay.add(work);
+    void work.finally(() => this.#underWay.delete(work));
+  }
+}
+
+function flightKey(reference: BlobReference, kind: BlobKind): string {
+  return `${kind} ${reference.packId} ${reference.counter}`;
+}

@@ -1,0 +1,57 @@
+import { limits } from '../base/index.js';
+import { DamagedObject, type CodecPool } from '../repo/index.js';
+import type { Flight } from './flight.js';
+import type { LocalCache } from './local-cache.js';
+import { Turnstile } from './turnstile.js';
+
+/** Blobs out of the local cache, verified. */
+export class LocalReads {
+  readonly #codec: Pick<CodecPool, 'open' | 'openFile'>;
+  readonly #localCache: LocalCache;
+  readonly #turns = new Turnstile(limits.localReadsInFlight);
+  #hits = 0;
+
+  constructor(options: {
+    readonly codec: Pick<CodecPool, 'open' | 'openFile'>;
+    readonly localCache: LocalCache;
+  }) {
+    this.#codec = options.codec;
+    this.#localCache = options.localCache;
+  }
+
+  get hits(): number {
+    return this.#hits;
+  }
+
+  /** The plaintext, or undefined when it is not here; an entry that does not open is deleted. */
+  async read(flight: Flight): Promise<Uint8Array | undefined> {
+    if (!this.#localCache.has(flight.reference, flight.kind)) return undefined;
+    return this.#turns.run(async () => {
+      const plaintext = (await this.#openEntry(flight)) ?? (await this.#openForeignEntry(flight));
+      if (plaintext !== undefined) this.#hits += 1;
+      return plaintext;
+    });
+  }
+
+  /**
+   * The short way: a codec thread reads and opens the entry. Undefined where that did not come to anything; the long way
+   * then tells an entry of another pack, which is as good, from one that is damaged or gone.
+   */
+  async #openEntry({ reference, kind, fetchClass }: Flight): Promise<Uint8Array | undefined> {
+    const place = kind === 'chunk' ? this.#localCache.place(reference, kind) : undefined;
+    if (place === undefined) return undefined;
+    return this.#codec.openFile({ ...place, reference, kind }, { priority: fetchClass });
+  }
+
+  async #openForeignEntry({ reference, kind, fetchClass }: Flight): Promise<Uint8Array | undefined> {
+    const cached = await this.#localCache.get(reference, kind);
+    if (cached === undefined) return undefined;
+    try {
+      return await this.#codec.open(cached.sealed, cached.reference, kind, { priority: fetchClass });
+    } catch (error) {
+      if (!(error instanceof DamagedObject)) throw error;
+      await this.#localCache.discardDamaged(reference, kind);
+      return undefined;
+    }
+  }
+}
