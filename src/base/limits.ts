@@ -189,8 +189,9 @@ export const limits = {
   linkDemandSamples: 128,
   linkDemandSamplesMin: 16,
 
-  /** A demand is slow when nearly all were faster, but not before so long: on a fast link timers are as slow. */
+  /** A demand is slow when it takes so much longer than nearly all did, but not before so long: on a fast link timers are as slow. */
   hedgeDelayMsMin: 5,
+  hedgeDelayFactor: 1.1,
 
   /** How much of a second a cap on bandwidth may be used up at once. */
   capBurstSeconds: 0.25,

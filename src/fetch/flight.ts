@@ -1,5 +1,4 @@
 import type { BlobKind, BlobReference } from '../repo/index.js';
-import type { SlotClaim } from './request-slots.js';
 import { untilAborted } from './until-aborted.js';
 import type { FetchClass } from './types.js';
 import type { RangeFetch } from './range-fetch.js';
@@ -14,7 +13,7 @@ export function isMoreUrgent(one: FetchClass, other: FetchClass): boolean {
  * One fetch of one blob, however many wait for it. It is cancelled when the last of them gives up before the
  * plaintext is there; its class is that of the most urgent who ever waited.
  */
-export class Flight implements SlotClaim {
+export class Flight {
   readonly reference: BlobReference;
   readonly kind: BlobKind;
   fetchClass: FetchClass;
@@ -22,7 +21,6 @@ export class Flight implements SlotClaim {
   carrier: RangeFetch | undefined;
   /** Answers that did not verify or ended early. */
   damagedAnswers = 0;
-  spanBytes: number;
 
   readonly #plaintext = new Outcome<Uint8Array>();
   readonly #kept = new Outcome<boolean>();
@@ -33,7 +31,6 @@ export class Flight implements SlotClaim {
     this.reference = reference;
     this.kind = kind;
     this.fetchClass = fetchClass;
-    this.spanBytes = reference.sealedBytes;
   }
 
   /** Fires when nobody waits any more and there is no plaintext yet. */

@@ -7,13 +7,15 @@ import {
   type PackId,
 } from '../repo/index.js';
 import { ObjectTruncated } from '../store/index.js';
+import { AbortScope } from './abort-scope.js';
 import { BlobAssembly, type Intake } from './blob-intake.js';
 import { Flight, isMoreUrgent } from './flight.js';
 import type { LocalCache } from './local-cache.js';
 import { LocalReads } from './local-reads.js';
 import { PackNeighbourhood, rangeAround } from './pack-neighbourhood.js';
-import { endOf, exactRange, groupNeighbours, sliceOf, type PackRange } from './pack-range.js';
+import { exactRange, groupNeighbours, sliceOf, type PackRange } from './pack-range.js';
 import { RangeFetch } from './range-fetch.js';
+import type { SlotClaim } from './request-slots.js';
 import type { StoreAccess } from './store-access.js';
 import { Turnstile } from './turnstile.js';
 import type { FetchClass } from './types.js';
@@ -40,6 +42,8 @@ export class Flights implements AsyncDisposable {
   readonly #flights = new Map<string, Flight>();
   /** Urgent ones that were not asked for yet: neighbours among them go together. */
   readonly #waitingDemands = new Map<PackId, Set<RangeFetch>>();
+  /** Requests may go on for a while after everybody has what they waited for. */
+  readonly #requests = new Set<{ cancel(): void }>();
   readonly #underWay = new Set<Promise<void>>();
   #errors = 0;
   #lastError: string | undefined;
@@ -104,6 +108,7 @@ export class Flights implements AsyncDisposable {
 
   async #close(): Promise<void> {
     for (const flight of this.#flights.values()) flight.cancel();
+    for (const request of this.#requests) request.cancel();
     while (this.#underWay.size > 0) await Promise.all(this.#underWay);
   }
 
@@ -142,6 +147,7 @@ export class Flights implements AsyncDisposable {
   /** Fetches the members of a range. Never rejects: the flights carry the error. */
   async #flyRange(range: RangeFetch): Promise<void> {
     const stopWaiting = this.#awaitNeighbours(range);
+    this.#requests.add(range);
     try {
       await this.#access.fetch(range, () => {
         stopWaiting();
@@ -155,6 +161,7 @@ export class Flights implements AsyncDisposable {
       }
     } finally {
       stopWaiting();
+      this.#requests.delete(range);
     }
   }
 
@@ -294,27 +301,39 @@ export class Flights implements AsyncDisposable {
   }
 
   async #fetchWhole(flight: Flight, range: PackRange): Promise<void> {
+    const scope = new AbortScope(flight.signal);
+    const request = { cancel: () => scope.end() };
+    const claim: SlotClaim = {
+      get fetchClass() {
+        return flight.fetchClass;
+      },
+      signal: scope.signal,
+      spanBytes: range.lengthBytes,
+    };
+    this.#requests.add(request);
+    try {
+      await this.#access.fetch(claim, () => this.#beginWhole(flight, range));
+    } finally {
+      this.#requests.delete(request);
+      scope.end();
+    }
+  }
+
+  #beginWhole(flight: Flight, range: PackRange): Intake {
     const { reference } = flight;
-    flight.spanBytes = range.lengthBytes;
-    await this.#access.fetch(flight, () => {
-      const bytes = new Uint8Array(range.lengthBytes);
-      let doneBytes = 0;
-      return {
-        range,
-        add: (piece) => {
-          bytes.set(piece, doneBytes);
-          doneBytes += piece.length;
-        },
-        end: async () => {
-          const isWider =
-            endOf(reference) < range.offsetBytes + range.lengthBytes ||
-            range.offsetBytes < reference.offsetBytes;
-          if (isWider) this.#neighbourhood.add(range, bytes);
-          const sealed = sliceOf(bytes, range, reference);
-          await this.#openAndArrive(flight, sealed);
-        },
-      };
-    });
+    const bytes = new Uint8Array(range.lengthBytes);
+    let doneBytes = 0;
+    return {
+      range,
+      add: (piece) => {
+        bytes.set(piece, doneBytes);
+        doneBytes += piece.length;
+      },
+      end: async () => {
+        if (range.lengthBytes > reference.sealedBytes) this.#neighbourhood.add(range, bytes);
+        await this.#openAndArrive(flight, sliceOf(bytes, range, reference));
+      },
+    };
   }
 
   #open(flight: Flight, sealed: Uint8Array): Promise<Uint8Array> {

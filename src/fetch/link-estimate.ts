@@ -69,8 +69,8 @@ export class LinkEstimate {
   /** How long a demand takes that is slower than nearly all; undefined while too few were seen to tell. */
   slowDemandMs(lengthBytes: number): number | undefined {
     if (this.#demandMs.count < limits.linkDemandSamplesMin) return undefined;
-    const slowMs = (this.#demandMs.quantile(0.95) ?? Infinity) + this.#transferMs(lengthBytes);
-    return Math.max(limits.hedgeDelayMsMin, slowMs);
+    const usualMs = (this.#demandMs.quantile(0.95) ?? Infinity) + this.#transferMs(lengthBytes);
+    return Math.max(limits.hedgeDelayMsMin, usualMs * limits.hedgeDelayFactor);
   }
 
   /** The length of a range that is not demand: long enough that its round trip is a small part of its time. */

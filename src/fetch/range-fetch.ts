@@ -78,6 +78,10 @@ export class RangeFetch implements SlotClaim {
     this.#isBegun = true;
   }
 
+  cancel(): void {
+    this.#giveUp.abort();
+  }
+
   #leave(flight: Flight): void {
     this.#members.delete(flight);
     if (this.#members.size === 0) this.#giveUp.abort();

@@ -150,10 +150,10 @@ export class StoreAccess implements AsyncDisposable {
     );
     const wasInTime = await Promise.race([isOver, isSlow]);
     timer.end();
-    if (wasInTime || this.#gate.outage !== undefined || !this.#hedges.spend()) return first;
+    if (wasInTime || this.#gate.outage !== undefined) return first;
     const hedge = this.#slots.runIfFree(request.claim, async (turn) => {
       const intake = request.begin();
-      if (intake === undefined) return first;
+      if (intake === undefined || !this.#hedges.spend()) return first;
       this.counts.trouble.hedges += 1;
       await this.#try(request, turn, intake, signal);
       this.counts.trouble.hedgesWon += 1;

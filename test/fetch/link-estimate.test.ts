@@ -46,7 +46,10 @@ t.test('a steady link is found out, whatever it was before', (t) => {
         throw new Error(`round trip ${roundTripMs}`);
       const slowMs = link.slowDemandMs(60_000) ?? 0;
       const fullMs = now.roundTripMs + 60_000 / now.bytesPerMs;
-      if (slowMs < fullMs * 0.99 || slowMs > Math.max(limits.hedgeDelayMsMin, fullMs * 1.01))
+      if (
+        slowMs < fullMs * 0.99 ||
+        slowMs > Math.max(limits.hedgeDelayMsMin, fullMs * 1.01 * limits.hedgeDelayFactor)
+      )
         throw new Error(`slow is ${slowMs} ms`);
     }),
     { numRuns: 50 },

@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import type { DaemonStatus } from '../../daemon/index.js';
+import type { FetchStatus } from '../../fetch/index.js';
 import type { HostIdentity, LeaseState } from '../../repo/index.js';
 import { StoreUnreachable } from '../../store/index.js';
 import { inspectVm, type LocalVm, type SituationCode } from '../../vm/index.js';
@@ -164,6 +165,8 @@ function describeMounted(vm: LocalVm, mount: DaemonStatus, here: HostIdentity): 
       'Cache hits',
       `${fetch.memoryHits} in memory (${formatBytes(fetch.memoryBytes)}), ${fetch.localHits} on disk`,
     ],
+    ['Link', describeLink(fetch.link)],
+    ['Trouble', describeTrouble(fetch.trouble)],
     ['Requests', `${engine.requests} through ${engine.name}, ${engine.requestsWaiting} waiting`],
     ['Errors', describeErrors(mount)],
     ['Daemon', `process ${daemon.workerPid}, ${formatBytes(daemon.residentBytes)} resident`],
@@ -210,6 +213,38 @@ function describeChunks({ local, total }: { readonly local: number; readonly tot
 
 function describeFetches(counts: DaemonStatus['fetch']['fetches']['demand']): string {
   return `${counts.requests} requests, ${formatBytes(counts.bytes)}, ${formatSeconds(counts.waitMs / 1000)} waited`;
+}
+
+function describeLink({ roundTripMs, bytesPerSecond, caps }: FetchStatus['link']): string {
+  const measured =
+    roundTripMs === undefined
+      ? 'not measured yet'
+      : `round trip ${roundTripMs.toFixed(1)} ms${bytesPerSecond === undefined ? '' : `, ${formatBytes(bytesPerSecond)}/s`}`;
+  const capped = [
+    caps.bytesPerSecond === undefined ? [] : [`at most ${formatBytes(caps.bytesPerSecond)}/s`],
+    caps.backgroundBytesPerSecond === undefined
+      ? []
+      : [`at most ${formatBytes(caps.backgroundBytesPerSecond)}/s in the background`],
+    caps.requestsInFlight === undefined
+      ? []
+      : [`at most ${formatCount(caps.requestsInFlight, 'request')} at once`],
+  ];
+  return [measured, ...capped.flat()].join('; ');
+}
+
+/** What went wrong on the way and was put right. */
+function describeTrouble(trouble: FetchStatus['trouble']): string {
+  const kinds: readonly (readonly [number, string])[] = [
+    [trouble.retries, 'retried'],
+    [trouble.timeouts, 'stood still'],
+    [trouble.hedges, `asked twice for being slow (${trouble.hedgesWon} to effect)`],
+    [trouble.damaged, 'damaged'],
+    [trouble.truncated, 'cut short'],
+    [trouble.unreachable, 'not reached'],
+    [trouble.refused, 'refused'],
+  ];
+  const happened = kinds.filter(([count]) => count > 0).map(([count, what]) => `${count} ${what}`);
+  return happened.length === 0 ? 'none' : `requests: ${happened.join(', ')}`;
 }
 
 function describeErrors({ engine, fetch }: DaemonStatus): string {
