@@ -28,7 +28,7 @@ export function exerciseShortly(engine: EngineName): void {
       seed: 2,
       operations: 600,
       operationsPerEvent: 150,
-      link: 'rttMs=1&jitterMs=3&errorRate=0.05',
+      link: 'rttMs=1&jitterMs=3&errorRate=0.1',
       fileBytesMax,
     });
     t.ok(result.demandRequests > 0, 'chunks were fetched');
