@@ -240,6 +240,7 @@ function describeTrouble(trouble: FetchStatus['trouble']): string {
     [trouble.hedges, `asked twice for being slow (${trouble.hedgesWon} to effect)`],
     [trouble.damaged, 'damaged'],
     [trouble.truncated, 'cut short'],
+    [trouble.changed, 'changed since'],
     [trouble.unreachable, 'not reached'],
     [trouble.refused, 'refused'],
   ];
