@@ -356,6 +356,12 @@ export const limits = {
   /** Times that writing a trace starts over because another host wrote one; after that it is dropped: it is only advice. */
   traceWriteAttempts: 4,
 
+  /**
+   * What a publish may store again of chunks that did not change, to have them beside others that a resume wants: as a
+   * part of those that it stores anyway. Stored bytes stay close to what changed.
+   */
+  layoutRewriteFraction: 0.05,
+
   /** Codec threads: sealing and opening chunks off the event loop. */
   codecThreads: 2,
 } as const;

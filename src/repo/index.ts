@@ -47,6 +47,7 @@ export {
   type DirectorySourceOptions,
 } from './publish/directory-source.js';
 export { SourceChanged, SourceUnreadable, UnsupportedFile } from './publish/errors.js';
+export type { WantedChunk } from './publish/layout.js';
 export { publishVersion, type Published, type PublishRequest } from './publish/publish.js';
 export { manifestPaths } from './manifest-paths.js';
 export { verifyVersion, type VerifyReport, type VerifyRequest } from './verify.js';

@@ -1,9 +1,16 @@
-import type { Manifest } from './types.js';
-
 const rootNumber = 1;
 
+/** What of a manifest, or of a source of one, says where things are. */
+export interface DirectoryTree {
+  readonly inodes: ReadonlyMap<
+    number,
+    | { readonly kind: 'directory'; readonly entries: ReadonlyMap<string, number> }
+    | { readonly kind: 'file' | 'symlink' | 'fifo' }
+  >;
+}
+
 /** Where each inode is within the VM directory, without a slash in front; the root is `.`. Of several names the first. */
-export function manifestPaths(manifest: Manifest): ReadonlyMap<number, string> {
+export function manifestPaths(manifest: DirectoryTree): ReadonlyMap<number, string> {
   const paths = new Map([[rootNumber, '.']]);
   const unvisited: { readonly number: number; readonly prefix: string }[] = [
     { number: rootNumber, prefix: '' },

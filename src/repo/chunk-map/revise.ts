@@ -2,7 +2,7 @@ import { limits } from '../../base/index.js';
 import type { BlobReference, FileMap, MapEntry } from '../types.js';
 import type { MapNode } from '../format/map-node.js';
 import { mapHeight } from '../format/manifest.js';
-import { chunkCount, chunksBelow, sameContent } from './shape.js';
+import { chunkCount, chunksBelow, sameContent, samePlace } from './shape.js';
 
 /** Consecutive chunks that get the same entry; only zero ones come in runs longer than one. */
 export interface MapChange {
@@ -102,7 +102,8 @@ class TreeRevision {
       // A tree that grew in height has its base at the far left, below new nodes.
       const before = raised ? (child === 0 ? base : 'zero') : (baseNode?.entry(child) ?? 'zero');
       const after = await this.subtree(height - 1, first + child * childSpan, before);
-      const keeps = sameContent(before, after);
+      // A chunk may have moved and be the same; of a node, what it says of its chunks' places is content.
+      const keeps = height === 1 ? samePlace(before, after) : sameContent(before, after);
       same &&= keeps;
       entries.push(keeps ? before : after);
     }

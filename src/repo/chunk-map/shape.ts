@@ -17,6 +17,12 @@ export function sameContent(left: MapEntry, right: MapEntry): boolean {
   return left.id === right.id;
 }
 
+/** Whether two entries say not only the same content but where it is. */
+export function samePlace(left: MapEntry, right: MapEntry): boolean {
+  if (left === 'zero' || right === 'zero') return left === right;
+  return left.packId === right.packId && left.counter === right.counter && left.id === right.id;
+}
+
 /** Whether two maps describe the same file content, decided without loading a node. */
 export function sameFileMap(left: FileMap, right: FileMap): boolean {
   return (

@@ -3,7 +3,6 @@ import { Cancelled, limits } from '../../base/index.js';
 import { ChunkMap } from '../chunk-map.js';
 import { NodeCache } from '../chunk-map/node-cache.js';
 import { reviseMap, type MapChange } from '../chunk-map/revise.js';
-import { chunkCount } from '../chunk-map/shape.js';
 import type { SealOutcome } from '../codec/messages.js';
 import { encodeMapNode } from '../format/map-node.js';
 import type { Repository } from '../repository.js';
@@ -12,14 +11,23 @@ import type {
   BlobKind,
   BlobReader,
   BlobReference,
-  ChangedRange,
   FileMap,
   PackId,
   SourceFile,
+  SourceInode,
 } from '../types.js';
-import { inOrder } from '../in-order.js';
+import { inOrder, type Jobs } from '../in-order.js';
 import type { EarlierPacks } from './earlier-packs.js';
+import {
+  chooseRewrites,
+  findLayout,
+  runsOf,
+  type PlacedSourceChunk,
+  type SourceChunk,
+  type WantedChunk,
+} from './layout.js';
 import { PackWriter, type PackReservation } from './pack-writer.js';
+import { changedRanges, withLaidOut, type LaidOut } from './source-ranges.js';
 
 export interface ContentWriterOptions {
   readonly repository: Repository;
@@ -30,41 +38,58 @@ export interface ContentWriterOptions {
     ((reference: BlobReference, kind: BlobKind, sealed: Uint8Array) => void | Promise<void>) | undefined;
   /** Called with the number of a file's bytes that are behind us now, repeatedly. */
   readonly onPosition: (file: SourceFile, doneBytes: number) => void;
+  /** Called with the bytes of chunks that are stored ahead of their files, repeatedly. */
+  readonly onLaidOut: (doneBytes: number) => void;
   readonly signal: AbortSignal | undefined;
   /** Chunks that need not be stored again. */
   readonly earlierPacks: EarlierPacks;
   /** Called before a pack of chunks is uploaded; waited for. */
   readonly onPackBegun: ((packId: PackId) => Promise<void>) | undefined;
+  /** What of `layOut` may be stored again though it did not change, as a part of what is stored of it anyway. */
+  readonly rewriteFraction: number;
+}
+
+interface SealStep {
+  readonly step: 'seal';
+  readonly file: SourceFile;
+  readonly first: number;
+  /** One a chunk: what the base has there, which need not be sealed again. */
+  readonly baseIds: readonly (BlobId | undefined)[];
+  /** One a chunk, of chunks that did not change and are stored again: what they must be. */
+  readonly rewrittenIds?: readonly BlobId[];
 }
 
 /** What the pipeline does next; all files pass through it one after the other, so that small ones keep it busy too. */
 type Step =
+  | SealStep
+  | { readonly step: 'zero'; readonly file: SourceFile; readonly first: number; readonly count: number }
   | {
-      readonly step: 'seal';
+      readonly step: 'laid-out';
       readonly file: SourceFile;
       readonly first: number;
-      /** One a chunk: what the base has there. */
-      readonly baseIds: readonly (BlobId | undefined)[];
+      readonly entry: LaidOut;
     }
-  | { readonly step: 'zero'; readonly file: SourceFile; readonly first: number; readonly count: number }
   | { readonly step: 'end' };
 
-type StepResult =
-  | Exclude<Step, { readonly step: 'seal' }>
-  | {
-      readonly step: 'sealed';
-      readonly file: SourceFile;
-      readonly first: number;
-      readonly reservation: PackReservation;
-      readonly outcomes: readonly SealOutcome[];
-    };
+interface Sealed {
+  readonly step: 'sealed';
+  readonly file: SourceFile;
+  readonly first: number;
+  readonly reservation: PackReservation;
+  readonly outcomes: readonly SealOutcome[];
+}
+
+type StepResult = Exclude<Step, { readonly step: 'seal' }> | Sealed;
+
+const unchanged: SealOutcome = { outcome: 'unchanged' };
 
 /**
  * Writes what changed in a sequence of files: chunks into packs of their own, map nodes (and what else is sealed with
  * `writeBlob`) into others, so that one range read gets many nodes.
  *
  * Memory: `limits.publishReadsInFlight` buffers of `limits.publishReadBytes` (or one chunk, if larger) and what became
- * of them, two `PackWriter`s, `limits.mapCacheBytes` of base map nodes, `limits.publishIdsRemembered` ids.
+ * of them, two `PackWriter`s, `limits.mapCacheBytes` of base map nodes, `limits.publishIdsRemembered` ids, and what was
+ * laid out.
  */
 export class ContentWriter {
   readonly #options: ContentWriterOptions;
@@ -74,6 +99,7 @@ export class ContentWriter {
   readonly #nodes = new NodeCache();
   readonly #written = new LRUCache<BlobId, BlobReference>({ max: limits.publishIdsRemembered });
   readonly #readBuffers: SharedArrayBuffer[] = [];
+  readonly #laidOut = new Map<SourceFile, Map<number, LaidOut>>();
 
   constructor(options: ContentWriterOptions) {
     const { repository, signal, onPackBegun } = options;
@@ -92,6 +118,20 @@ export class ContentWriter {
   get storedBytes(): number {
     const { usedBytes } = this.#options.earlierPacks;
     return this.#chunkPacks.storedBytes + this.#nodePacks.storedBytes + usedBytes;
+  }
+
+  /**
+   * Stores chunks that a resume is expected to want, in that order, before anything else: they then lie together. Those
+   * that changed come first; if there are any, some that did not change follow, within `rewriteFraction`.
+   */
+  async layOut(wanted: readonly WantedChunk[], inodes: readonly SourceInode[]): Promise<void> {
+    if (wanted.length === 0) return;
+    const ranges = (file: SourceFile) => changedRanges(file, this.#chunkBytes);
+    const { changed, unchanged: inPlace } = await findLayout(wanted, inodes, ranges, this.#chunkBytes);
+    const changedBytes = await this.#storeAhead(this.#stepsOf(changed));
+    const budgetBytes = changedBytes * this.#options.rewriteFraction;
+    if (budgetBytes < 1) return;
+    await this.#storeAhead(rewriteSteps(chooseRewrites(await this.#placed(inPlace), budgetBytes)));
   }
 
   /** The new maps of the files, in the same order. What they refer to is stored when `finish` has resolved. */
@@ -145,22 +185,71 @@ export class ContentWriter {
   }
 
   async *#steps(files: readonly SourceFile[]): AsyncGenerator<Step, void> {
-    const chunksPerRead = Math.max(1, Math.floor(limits.publishReadBytes / this.#chunkBytes));
+    const perRead = chunksPerRead(this.#chunkBytes);
     for (const file of files) {
-      const base =
-        file.base === undefined ? undefined : new ChunkMap(file.base, this.#options.reader, this.#nodes);
-      for await (const { first, count, zero } of changedRanges(file, this.#chunkBytes)) {
-        if (zero === true) yield { step: 'zero', file, first, count };
+      const base = this.#baseOf(file);
+      const laidOut = [...(this.#laidOut.get(file) ?? [])].sort(([one], [other]) => one - other);
+      for await (const { first, count, zero, entry } of withLaidOut(
+        laidOut,
+        changedRanges(file, this.#chunkBytes),
+      )) {
+        if (entry !== undefined) yield { step: 'laid-out', file, first, entry };
+        else if (zero === true) yield { step: 'zero', file, first, count };
         else {
-          for (let done = 0; done < count; done += chunksPerRead) {
-            if (this.#options.signal?.aborted === true) throw new Cancelled('Publishing');
-            const baseIds = await this.#baseIds(base, first + done, Math.min(chunksPerRead, count - done));
+          for (let done = 0; done < count; done += perRead) {
+            this.#throwIfCancelled();
+            const baseIds = await this.#baseIds(base, first + done, Math.min(perRead, count - done));
             yield { step: 'seal', file, first: first + done, baseIds };
           }
         }
       }
       yield { step: 'end' };
     }
+  }
+
+  /** Answers the sealed bytes that these chunks have, wherever they are. */
+  async #storeAhead(steps: Jobs<SealStep>): Promise<number> {
+    let sealedBytes = 0;
+    let doneBytes = 0;
+    for await (const result of inOrder(steps, (step) => this.#seal(step), limits.publishReadsInFlight)) {
+      this.#throwIfCancelled();
+      const { file, first, outcomes, reservation } = result;
+      const entries = this.#laidOut.get(file) ?? new Map<number, LaidOut>();
+      this.#laidOut.set(file, entries);
+      for (const position of outcomes.keys()) entries.set(first + position, 'unchanged');
+      for await (const { first: index, entry } of this.#place(result)) {
+        entries.set(index, entry);
+        if (entry !== 'zero') sealedBytes += entry.sealedBytes;
+      }
+      await this.#chunkPacks.release(reservation);
+      doneBytes += outcomes.length * this.#chunkBytes;
+      this.#options.onLaidOut(doneBytes);
+    }
+    return sealedBytes;
+  }
+
+  async *#stepsOf(chunks: readonly SourceChunk[]): AsyncGenerator<SealStep, void> {
+    for (const { file, first, count } of runsOf(chunks, chunksPerRead(this.#chunkBytes))) {
+      yield { step: 'seal', file, first, baseIds: await this.#baseIds(this.#baseOf(file), first, count) };
+    }
+  }
+
+  /** Where the base has these chunks; those that are zero have no place. */
+  async #placed(chunks: readonly SourceChunk[]): Promise<readonly PlacedSourceChunk[]> {
+    const placed: PlacedSourceChunk[] = [];
+    for (const { file, index } of chunks) {
+      const reference = await this.#baseOf(file)?.entry(index, this.#requestOptions());
+      if (reference !== undefined && reference !== 'zero') placed.push({ file, index, reference });
+    }
+    return placed;
+  }
+
+  #baseOf(file: SourceFile): ChunkMap | undefined {
+    return file.base === undefined ? undefined : new ChunkMap(file.base, this.#options.reader, this.#nodes);
+  }
+
+  #throwIfCancelled(): void {
+    if (this.#options.signal?.aborted === true) throw new Cancelled('Publishing');
   }
 
   async #baseIds(
@@ -177,15 +266,24 @@ export class ContentWriter {
   }
 
   async #run(step: Step): Promise<StepResult> {
-    if (step.step !== 'seal') return step;
-    const { file, first, baseIds } = step;
+    return step.step === 'seal' ? this.#seal(step) : step;
+  }
+
+  async #seal({ file, first, baseIds, rewrittenIds }: SealStep): Promise<Sealed> {
     const chunkBytes = this.#chunkBytes;
     const { codec } = this.#options.repository;
     const reservation = this.#chunkPacks.reserve(baseIds.length);
     const buffer =
       this.#readBuffers.pop() ?? new SharedArrayBuffer(Math.max(limits.publishReadBytes, chunkBytes));
     const plaintext = new Uint8Array(buffer, 0, baseIds.length * chunkBytes);
-    await file.readChunks(first, plaintext);
+    try {
+      await file.readChunks(first, plaintext);
+    } catch (error) {
+      this.#readBuffers.push(buffer);
+      if (rewrittenIds === undefined || error instanceof Cancelled) throw error;
+      // What cannot be read stays where it is: it was not asked for.
+      return { step: 'sealed', file, first, reservation, outcomes: baseIds.map(() => unchanged) };
+    }
     plaintext.fill(0, file.sizeBytes - first * chunkBytes);
     const outcomes = await Promise.all(
       baseIds.map((unlessId, position) =>
@@ -199,7 +297,11 @@ export class ContentWriter {
       ),
     );
     this.#readBuffers.push(buffer);
-    return { step: 'sealed', file, first, reservation, outcomes };
+    // Content that was exchanged in the store must not get a place under this version's signature.
+    const isForeign = (outcome: SealOutcome, position: number) =>
+      rewrittenIds !== undefined && outcome.outcome === 'sealed' && outcome.id !== rewrittenIds[position];
+    const own = outcomes.map((outcome, position) => (isForeign(outcome, position) ? unchanged : outcome));
+    return { step: 'sealed', file, first, reservation, outcomes: own };
   }
 
   /** The changes of the next file; takes from `results` up to the file's end. */
@@ -215,6 +317,10 @@ export class ContentWriter {
           this.#report(result.file, result.first + result.count);
           yield { first: result.first, count: result.count, entry: 'zero' };
           break;
+        case 'laid-out':
+          this.#report(result.file, result.first + 1);
+          if (result.entry !== 'unchanged') yield { first: result.first, count: 1, entry: result.entry };
+          break;
         case 'sealed':
           yield* this.#place(result);
           await this.#chunkPacks.release(result.reservation);
@@ -223,7 +329,7 @@ export class ContentWriter {
     }
   }
 
-  async *#place(result: Extract<StepResult, { readonly step: 'sealed' }>): AsyncGenerator<MapChange, void> {
+  async *#place(result: Sealed): AsyncGenerator<MapChange, void> {
     for (const [position, outcome] of result.outcomes.entries()) {
       const first = result.first + position;
       if (outcome.outcome === 'zero') yield { first, count: 1, entry: 'zero' };
@@ -254,18 +360,13 @@ export class ContentWriter {
   }
 }
 
-/**
- * What the source says has changed. A file that was cut within a chunk has changed there too: the base's chunk holds
- * bytes past the new end.
- */
-async function* changedRanges(file: SourceFile, chunkBytes: number): AsyncGenerator<ChangedRange, void> {
-  const chunks = chunkCount(file.sizeBytes, chunkBytes);
-  let reported = 0;
-  for await (const range of file.changedChunks()) {
-    yield range;
-    reported = range.first + range.count;
+/** A chunk at a time: they lie far apart. */
+function* rewriteSteps(chunks: readonly PlacedSourceChunk[]): Generator<SealStep, void> {
+  for (const { file, index, reference } of chunks) {
+    yield { step: 'seal', file, first: index, baseIds: [undefined], rewrittenIds: [reference.id] };
   }
-  const isCut =
-    file.base !== undefined && file.base.sizeBytes > file.sizeBytes && file.sizeBytes % chunkBytes > 0;
-  if (isCut && reported < chunks) yield { first: chunks - 1, count: 1 };
+}
+
+function chunksPerRead(chunkBytes: number): number {
+  return Math.max(1, Math.floor(limits.publishReadBytes / chunkBytes));
 }

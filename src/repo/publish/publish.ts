@@ -24,6 +24,7 @@ import type {
 } from '../types.js';
 import { ContentWriter } from './content-writer.js';
 import { EarlierPacks } from './earlier-packs.js';
+import type { WantedChunk } from './layout.js';
 import { sameDirectory } from './same-directory.js';
 import { throttled } from '../throttled.js';
 
@@ -54,6 +55,16 @@ export interface PublishRequest {
   readonly earlierPacks?: readonly PackId[];
   /** Called before a pack of chunks is uploaded; waited for. */
   readonly onPackBegun?: (packId: PackId) => Promise<void>;
+  /**
+   * What a resume is expected to want, in that order: what of it is stored lies together, so that few requests bring it.
+   * Give it in the same order when a publish is taken up again.
+   */
+  readonly layout?: readonly WantedChunk[];
+  /**
+   * Chunks of the layout that did not change may be stored again to lie with the others: up to this part of the bytes that
+   * are stored of it anyway; 0 is never. By default `limits.layoutRewriteFraction`.
+   */
+  readonly rewriteFraction?: number;
   /**
    * Called when everything is stored, before the commit (or branch) is made; waited for. If it rejects, neither is made.
    * The commit that exists afterwards is told by its manifest's place, which is never used twice.
@@ -113,17 +124,21 @@ async function attempt(
   const options = signal === undefined ? {} : { signal };
   const earlierPacks = new EarlierPacks(repository, earlierPackIds, options);
   const inodes = [...request.source.inodes()];
-  const sources = inodes.flatMap((inode) => (inode.kind === 'file' ? [inode.content] : []));
+  const sources = inodes.flatMap((inode) => (inode.kind === 'file' ? [inode.content] : [])).sort(bySize);
+  const progress = progressOf(sources, request.onProgress);
   const content = new ContentWriter({
     repository: request.repository,
     reader: request.reader,
     onSealed: request.onSealed,
-    onPosition: progressOf(sources, request.onProgress),
+    onPosition: progress.at,
+    onLaidOut: progress.atLeast,
+    rewriteFraction: request.rewriteFraction ?? limits.layoutRewriteFraction,
     signal: request.signal,
     earlierPacks,
     onPackBegun: request.onPackBegun,
   });
   try {
+    await content.layOut(request.layout ?? [], inodes);
     const maps = await content.writeFiles(sources);
     const manifest = manifestOf(inodes, new Map(sources.map((source, position) => [source, maps[position]])));
     const parent = content.isEmpty ? await unchangedParent(request, manifest) : undefined;
@@ -246,18 +261,36 @@ function filesOf(manifest: Manifest): ReadonlyMap<number, FileMap> {
   return files;
 }
 
-/** Turns positions within files, which come one file after the other, into progress over all of them. */
+/**
+ * Small files first: a resume begins with configuration and device state, and has all of them before it touches the first
+ * page of memory.
+ */
+function bySize(one: SourceFile, other: SourceFile): number {
+  return one.sizeBytes - other.sizeBytes;
+}
+
+/**
+ * Turns positions within files, which come one file after the other, into progress over all of them. What is done of files
+ * before their turn counts until positions have caught up.
+ */
 function progressOf(
   files: readonly SourceFile[],
   onProgress: ProgressListener | undefined,
-): (file: SourceFile, doneBytes: number) => void {
-  let earlierBytes = 0;
+): {
+  readonly at: (file: SourceFile, doneBytes: number) => void;
+  readonly atLeast: (doneBytes: number) => void;
+} {
+  let totalBytes = 0;
+  let mostBytes = 0;
   const startOf = new Map<SourceFile, number>();
   for (const file of files) {
-    startOf.set(file, earlierBytes);
-    earlierBytes += file.sizeBytes;
+    startOf.set(file, totalBytes);
+    totalBytes += file.sizeBytes;
   }
   const report = throttled(onProgress);
-  return (file, doneBytes) =>
-    report({ doneBytes: (startOf.get(file) ?? 0) + doneBytes, totalBytes: earlierBytes });
+  const atLeast = (doneBytes: number): void => {
+    mostBytes = Math.min(Math.max(mostBytes, doneBytes), totalBytes);
+    report({ doneBytes: mostBytes, totalBytes });
+  };
+  return { at: (file, doneBytes) => atLeast((startOf.get(file) ?? 0) + doneBytes), atLeast };
 }

@@ -6,12 +6,14 @@ import { packKey } from '../format/object-keys.js';
 import { inOrder } from '../in-order.js';
 import type { Repository } from '../repository.js';
 import type { BlobKind, BlobReader, BlobReference, PackId } from '../types.js';
-import { packRanges, type PackRange } from './pack-ranges.js';
+import { packRanges, type PackRange } from '../pack-ranges.js';
 import { problemOf, type Problem } from './problem.js';
 
 export type Outcome = Problem | 'intact';
 
 type Place = string & { readonly __brand: 'Place' };
+
+const rangeLimits = { gapBytes: limits.verifyGapBytes, rangeBytes: limits.verifyRangeBytes };
 
 /**
  * Reads blobs in long ranges and checks everything that can be checked: authenticity, the id against the plaintext,
@@ -59,7 +61,7 @@ export class BlobChecker implements BlobReader {
       if (outcome === undefined) unknown.set(place, reference);
       else found.set(place, outcome);
     }
-    const ranges = packRanges([...unknown.values()]);
+    const ranges = packRanges([...unknown.values()], rangeLimits);
     const run = (range: PackRange): Promise<CheckedRange> => this.#checkRange(range, chunkBytes);
     for await (const { range, outcomes } of inOrder(ranges, run, limits.verifyRangesInFlight)) {
       for (const [position, reference] of range.references.entries()) {
@@ -129,7 +131,7 @@ export class BlobChecker implements BlobReader {
   async #checkOneByOne(range: PackRange, chunkBytes: number): Promise<CheckedRange> {
     const outcomes: Outcome[] = [];
     for (const reference of range.references) {
-      for (const single of packRanges([reference])) {
+      for (const single of packRanges([reference], rangeLimits)) {
         outcomes.push(...(await this.#checkRange(single, chunkBytes)).outcomes);
       }
     }

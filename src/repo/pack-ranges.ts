@@ -1,5 +1,4 @@
-import { limits } from '../../base/index.js';
-import type { BlobReference, PackId } from '../types.js';
+import type { BlobReference, PackId } from './types.js';
 
 /** Neighbours in a pack, to be read with one request. */
 export interface PackRange {
@@ -10,13 +9,24 @@ export interface PackRange {
   readonly references: readonly BlobReference[];
 }
 
-/** The fewest requests that read these blobs, none longer than `limits.verifyRangeBytes` unless one blob is. */
-export function* packRanges(references: readonly BlobReference[]): Generator<PackRange, void> {
+/** What one request may bring. */
+export interface RangeLimits {
+  /** Of what is not wanted, between two blobs that are. */
+  readonly gapBytes: number;
+  /** Unless one blob is longer. */
+  readonly rangeBytes: number;
+}
+
+/** The fewest requests that read these blobs. */
+export function* packRanges(
+  references: readonly BlobReference[],
+  rangeLimits: RangeLimits,
+): Generator<PackRange, void> {
   let range: BlobReference[] = [];
   for (const reference of [...references].sort(byPlace)) {
     const first = range[0];
     const last = range.at(-1);
-    if (first !== undefined && last !== undefined && !belongsTo(first, last, reference)) {
+    if (first !== undefined && last !== undefined && !belongsTo(first, last, reference, rangeLimits)) {
       yield rangeOf(range, first, last);
       range = [];
     }
@@ -26,11 +36,16 @@ export function* packRanges(references: readonly BlobReference[]): Generator<Pac
   if (first !== undefined && last !== undefined) yield rangeOf(range, first, last);
 }
 
-function belongsTo(first: BlobReference, last: BlobReference, next: BlobReference): boolean {
+function belongsTo(
+  first: BlobReference,
+  last: BlobReference,
+  next: BlobReference,
+  { gapBytes, rangeBytes }: RangeLimits,
+): boolean {
   return (
     next.packId === first.packId &&
-    next.offsetBytes - endOf(last) <= limits.verifyGapBytes &&
-    endOf(next) - first.offsetBytes <= limits.verifyRangeBytes
+    next.offsetBytes - endOf(last) <= gapBytes &&
+    endOf(next) - first.offsetBytes <= rangeBytes
   );
 }
 
