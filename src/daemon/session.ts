@@ -19,9 +19,11 @@ import {
   type VersionNumber,
   type VmHead,
   type VmHistory,
+  type WantedChunk,
 } from '../repo/index.js';
 import { openStore, StoreRefused, type ObjectStore } from '../store/index.js';
 import type { FileLock } from '../system/index.js';
+import { likelyTouches } from '../trace/index.js';
 import { announcementOf, findOwnBranch, findOwnCommit, isMadeFrom } from './announced-commit.js';
 import { EphemeralMount, VmBusy } from './errors.js';
 import { dropOverlay, takeInodeNumbers } from './inode-numbers.js';
@@ -298,7 +300,7 @@ export class VmSession implements AsyncDisposable {
 
   async #publishFrozen(parent: Commit, options: PublishOptions): Promise<Outcome> {
     const { history, request } = this.#parts;
-    await this.fileSystem.flush();
+    const [layout] = await Promise.all([this.#layout(options), this.fileSystem.flush()]);
     const lease = await this.#leaseToPublish();
     if (lease === 'lost') {
       const branch = await findOwnBranch(history, request.home.identity, this.fileSystem.announced);
@@ -315,6 +317,8 @@ export class VmSession implements AsyncDisposable {
       releaseLease: options.releaseLease,
       host: request.home.identity,
       reader: this.fetcher,
+      layout,
+      rewriteFraction: request.home.configuration.rewritePercent / 100,
       earlierPacks: await this.#packs.read(),
       onPackBegun: (packId) => this.#packs.add(packId),
       beforeCommit: (draft) => this.fileSystem.announceCommit(announcementOf(draft)),
@@ -323,6 +327,18 @@ export class VmSession implements AsyncDisposable {
       ...(options.signal === undefined ? {} : { signal: options.signal }),
     });
     return this.#conclude(published, options.releaseLease);
+  }
+
+  /** What the next resume is likely to want, as far as is known. That is advice: whatever is wrong with it, there is none. */
+  async #layout({ signal }: PublishOptions): Promise<readonly WantedChunk[]> {
+    try {
+      const trace = await this.#parts.history.readTrace(signal === undefined ? {} : { signal });
+      const isOfUse = trace?.chunkBytes === this.repository.header.chunkBytes;
+      return isOfUse ? likelyTouches(trace) : [];
+    } catch (error) {
+      debug('the traces of %s cannot be read: %o', this.vmName, error);
+      return [];
+    }
   }
 
   /** From here on nothing fails: what was published is published. */

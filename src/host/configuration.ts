@@ -23,6 +23,13 @@ const fileSchema = v.strictObject({
   engine: v.optional(text),
   local_cache: v.optional(byteSize),
   memory_cache: v.optional(byteSize),
+  rewrite_percent: v.optional(
+    v.pipe(
+      v.number('must be a number'),
+      v.minValue(0, 'must be at least 0'),
+      v.maxValue(100, 'must be at most 100'),
+    ),
+  ),
   codec_threads: v.optional(
     v.pipe(
       v.number('must be a number'),
@@ -56,6 +63,7 @@ export function mergeConfiguration(files: readonly ConfigurationFile[]): Configu
     engine: said.engine,
     localCacheBytes: said.local_cache ?? limits.localCacheBytes,
     memoryCacheBytes: said.memory_cache ?? limits.memoryCacheBytes,
+    rewritePercent: said.rewrite_percent ?? 100 * limits.layoutRewriteFraction,
     codecThreads: said.codec_threads ?? limits.codecThreads,
   };
 }

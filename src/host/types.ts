@@ -62,5 +62,7 @@ export interface Configuration {
   readonly engine: string | undefined;
   readonly localCacheBytes: number;
   readonly memoryCacheBytes: number;
+  /** How much a publish may store again of chunks that did not change, of what it stores of a resume's; 0: nothing. */
+  readonly rewritePercent: number;
   readonly codecThreads: number;
 }

@@ -22,6 +22,7 @@ t.test('without files everything has its default', async (t) => {
     engine: undefined,
     localCacheBytes: limits.localCacheBytes,
     memoryCacheBytes: limits.memoryCacheBytes,
+    rewritePercent: 5,
     codecThreads: limits.codecThreads,
   });
 });
@@ -29,13 +30,14 @@ t.test('without files everything has its default', async (t) => {
 t.test('the file in the home wins over the file of the user, key by key', async (t) => {
   const configuration = await configure(shortDirectory(t), {
     user: 'repository = "file:///user"\nlocal_cache = "1G"\n',
-    home: 'repository = "file:///home"\nengine = "fuse-native"\nmemory_cache = 1048576\ncodec_threads = 3\n',
+    home: 'repository = "file:///home"\nengine = "fuse-native"\nmemory_cache = 1048576\ncodec_threads = 3\nrewrite_percent = 0\n',
   });
   t.same(configuration, {
     repository: 'file:///home',
     engine: 'fuse-native',
     localCacheBytes: 2 ** 30,
     memoryCacheBytes: 2 ** 20,
+    rewritePercent: 0,
     codecThreads: 3,
   });
 });
@@ -48,6 +50,7 @@ t.test('what cannot be used is refused by name', async (t) => {
     ['local_cache = -1', /bad value for local_cache: it must not be negative/],
     ['memory_cache = true', /bad value for memory_cache: it must be a size/],
     ['codec_threads = 0', /bad value for codec_threads: it must be at least 1/],
+    ['rewrite_percent = 101', /bad value for rewrite_percent: it must be at most 100/],
     ['repository = ""', /bad value for repository: it must not be empty/],
     ['home = "/x"', /unknown key: home/],
     ['repository = ', /not valid TOML \(line 1/],

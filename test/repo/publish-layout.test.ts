@@ -241,7 +241,7 @@ t.test('whatever is wanted, a version has the content of its source', async (t) 
         await publishFiles(lab, { mem, other }, { vmName, layout, rewriteFraction });
       },
     ),
-    { numRuns: 25 },
+    { numRuns: 12 },
   );
 });
 
