@@ -145,7 +145,9 @@ export class ExercisedFile {
     this.#private?.unmap();
     this.#shared = undefined;
     this.#private = undefined;
-    if (wrote) this.wroteBack();
+    if (!wrote) return;
+    this.access.requireMounted(this.path);
+    this.wroteBack();
   }
 
   /** Mappings outlive descriptors. */

@@ -1,9 +1,11 @@
-import { closeSync, openSync, readSync, unlinkSync, writeSync } from 'node:fs';
+import { closeSync, lstatSync, openSync, readSync, unlinkSync, writeSync } from 'node:fs';
 
 /** How a program touches memory that is a file's. */
 export interface MappedAccess {
   read(memory: Buffer, offsetBytes: number, lengthBytes: number, into: Buffer): Buffer;
   write(memory: Buffer, offsetBytes: number, data: Uint8Array): void;
+  /** Fails if the mount of a path is lost: munmap(2) does not tell that it could not write pages back. */
+  requireMounted(path: string): void;
 }
 
 /** As a processor does. Kills this process where a page cannot be had. */
@@ -12,6 +14,7 @@ export const directAccess: MappedAccess = {
   write: (memory, offsetBytes, data) => {
     memory.set(data, offsetBytes);
   },
+  requireMounted: () => undefined,
 };
 
 /**
@@ -20,6 +23,7 @@ export const directAccess: MappedAccess = {
  */
 export class SurvivingAccess implements MappedAccess, Disposable {
   readonly #fd: number;
+  #probes = 0;
 
   /** `path`: of a file to be made, which has no name afterwards. */
   constructor(path: string) {
@@ -39,6 +43,12 @@ export class SurvivingAccess implements MappedAccess, Disposable {
     for (let done = 0; done < data.length;) {
       done += readSync(this.#fd, memory, offsetBytes + done, data.length - done, done);
     }
+  }
+
+  requireMounted(path: string): void {
+    this.#probes += 1;
+    // A name that the kernel cannot know yet. It throws whatever else than that it does not exist.
+    lstatSync(`${path}.probe-${this.#probes}`, { throwIfNoEntry: false });
   }
 
   [Symbol.dispose](): void {
