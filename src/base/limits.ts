@@ -210,6 +210,19 @@ export const limits = {
   warmRangeBytesMin: 256 * 1024,
   warmRangeBytesMax: 4 * 1024 * 1024,
 
+  /**
+   * Lookaside places: how long one may take over a blob before it counts as failed; after how many look-ups it is judged
+   * by what they saved; how long one that does not pay is left alone; and what is remembered of the packs that it lacks.
+   */
+  tierTryMs: 5_000,
+  tierLookUpsJudged: 64,
+  tierPauseMs: 60_000,
+  tierPacksRemembered: 65_536,
+  tierMemoryMs: 10 * 60_000,
+
+  /** Look-ups in lookaside places that are under way at once; each holds a sealed and an open chunk. */
+  tierLookUpsInFlight: 8,
+
   /** A gap between two wanted blobs that is cheaper to fetch than another request. */
   warmGapBytes: 64 * 1024,
 

@@ -1,4 +1,5 @@
-import type { Command } from 'commander';
+import { resolve } from 'node:path';
+import { Option, type Command } from 'commander';
 import type { MountRequest } from '../daemon/index.js';
 import type { Configuration } from '../host/index.js';
 import { defaultEngine } from '../fuse/index.js';
@@ -11,6 +12,7 @@ export interface MountOptions {
   readonly ephemeral?: true;
   readonly engine?: string;
   readonly allowOther?: true;
+  readonly tier?: readonly string[];
 }
 
 export function addMountOptions(command: Command): Command {
@@ -19,6 +21,7 @@ export function addMountOptions(command: Command): Command {
     .option('--version <version>', 'a version number or the name of a branch (default: the newest version)')
     .option('--ephemeral', 'take no lease; changes are thrown away at unmount')
     .option('--engine <name>', 'what carries kernel requests: kernel (default on Linux) or fuse-native')
+    .addOption(tierOption())
     .option('--allow-other', 'other users of this host may use the mount');
 }
 
@@ -34,5 +37,19 @@ export function mountRequest(
     ephemeral: options.ephemeral === true,
     engine: parseEngine(options.engine ?? configuration.engine ?? defaultEngine),
     allowOther: options.allowOther === true,
+    tiers: (options.tier ?? []).map(placeOfTier),
   };
+}
+
+/** `--tier`, as often as wanted. */
+export function tierOption(): Option {
+  return new Option(
+    '--tier <place>',
+    'look here before asking the store: a copy of the repository (directory or URL), or the local cache of another host; may be repeated',
+  ).argParser((place: string, earlier: readonly string[] | undefined) => [...(earlier ?? []), place]);
+}
+
+/** The daemon has another working directory. */
+export function placeOfTier(place: string): string {
+  return /^[a-z][a-z0-9+.-]*:/i.test(place) ? place : resolve(place);
 }

@@ -106,6 +106,7 @@ export class MountedVm {
           vmName: request.mount.vmName,
           version: request.mount.version,
           ephemeral: request.mount.ephemeral,
+          tiers: request.mount.tiers,
           purpose: 'use',
           mount: {
             life: takeOver?.life ?? 0,

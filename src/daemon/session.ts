@@ -64,6 +64,8 @@ export interface SessionRequest {
   readonly ephemeral: boolean;
   /** `use`: what a mount needs. `publish`: only to publish an overlay that is there, even one whose lease was lost. */
   readonly purpose: 'use' | 'publish';
+  /** Lookaside places, asked before those of the configuration. */
+  readonly tiers?: readonly string[] | undefined;
   /** For a mount: the session's files and lock can pass to another process. */
   readonly mount?: MountedSession;
   readonly signal?: AbortSignal;
@@ -475,6 +477,12 @@ async function openParts(request: SessionRequest, resources: ResourceStack): Pro
       cachePath: home.cachePath,
       localCacheBytes: home.configuration.localCacheBytes,
       memoryCacheBytes: home.configuration.memoryCacheBytes,
+      tiers: [...(request.tiers ?? []), ...home.configuration.tiers],
+      caps: {
+        bytesPerSecond: home.configuration.bytesPerSecond,
+        backgroundBytesPerSecond: home.configuration.backgroundBytesPerSecond,
+        requestsInFlight: home.configuration.requestsInFlight,
+      },
       chunkBytes: repository.header.chunkBytes,
     }),
   );

@@ -14,6 +14,8 @@ export interface MountRequest {
   readonly ephemeral: boolean;
   readonly engine: EngineName;
   readonly allowOther: boolean;
+  /** Lookaside places, asked before those of the configuration. */
+  readonly tiers?: readonly string[];
 }
 
 export interface DaemonStatus {

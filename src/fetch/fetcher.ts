@@ -16,6 +16,8 @@ import { LocalCacheUnusable } from './errors.js';
 import { Flights } from './flights.js';
 import { LocalCache, type CacheFiles } from './local-cache.js';
 import { StoreAccess } from './store-access.js';
+import { openTier } from './tiers/open-tier.js';
+import type { Tier } from './tiers/tier.js';
 import type {
   BaseFile,
   FetchClass,
@@ -38,6 +40,8 @@ export interface FetcherOptions {
   /** The repository's: memory is divided into pieces of this size. */
   readonly chunkBytes: number;
   readonly caps?: LinkCaps;
+  /** Lookaside places, in the order in which they are asked before the store: see `openTier`. */
+  readonly tiers?: readonly string[];
   readonly clock?: Clock;
   /** Numbers in [0, 1). */
   readonly random?: () => number;
@@ -59,10 +63,10 @@ export async function createFetcher(options: FetcherOptions): Promise<Fetcher> {
     random: options.random ?? Math.random,
     caps: options.caps ?? {},
   });
+  const tiers = (options.tiers ?? []).map((place) => openTier(place, clock));
   return new TieredFetcher({
-    access,
-    localCache,
-    flights: new Flights({ codec: options.repository.codec, access, localCache }),
+    ...{ access, localCache, tiers },
+    flights: new Flights({ codec: options.repository.codec, access, localCache, tiers }),
     memory: new ChunkMemory(options.memoryCacheBytes, options.chunkBytes),
     cachePath: options.cachePath,
     caps: options.caps ?? {},
@@ -73,13 +77,14 @@ interface Parts {
   readonly access: StoreAccess;
   readonly localCache: LocalCache;
   readonly flights: Flights;
+  readonly tiers: readonly Tier[];
   readonly memory: ChunkMemory;
   readonly cachePath: string;
   readonly caps: LinkCaps;
 }
 
 /**
- * Memory, then local cache, then store.
+ * Memory, then local cache, then lookaside tiers, then store.
  *
  * Memory: the two memory caches, plus what is under way: a sealed and an open blob for each of
  * `limits.storeRequestsInFlight` requests, `localReadsInFlight` reads and `localWritesInFlight` writes, and
@@ -89,6 +94,7 @@ class TieredFetcher implements Fetcher {
   readonly #access: StoreAccess;
   readonly #localCache: LocalCache;
   readonly #flights: Flights;
+  readonly #tiers: readonly Tier[];
   readonly #memory: ChunkMemory;
   readonly #warming: Warming;
   readonly #cachePath: string;
@@ -101,6 +107,7 @@ class TieredFetcher implements Fetcher {
     this.#access = parts.access;
     this.#localCache = parts.localCache;
     this.#flights = parts.flights;
+    this.#tiers = parts.tiers;
     this.#memory = parts.memory;
     this.#cachePath = parts.cachePath;
     this.#caps = parts.caps;
@@ -184,6 +191,7 @@ class TieredFetcher implements Fetcher {
         bytesPerSecond: bytesPerMs === undefined ? undefined : bytesPerMs * 1000,
         caps: this.#caps,
       },
+      tiers: this.#tiers.map((tier) => tier.status()),
       memoryHits: this.#memoryHits,
       localHits: this.#flights.localHits,
       memoryBytes: this.#memory.sizeBytes,
@@ -207,6 +215,7 @@ class TieredFetcher implements Fetcher {
   async #close(): Promise<void> {
     await this.#flights[Symbol.asyncDispose]();
     await this.#access[Symbol.asyncDispose]();
+    for (const tier of this.#tiers) await tier[Symbol.asyncDispose]();
     await this.#localCache[Symbol.asyncDispose]();
     this.#memory.clear();
   }

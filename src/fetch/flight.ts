@@ -21,6 +21,8 @@ export class Flight {
   carrier: RangeFetch | undefined;
   /** Answers that did not verify or ended early. */
   damagedAnswers = 0;
+  /** Lookaside places whose copy did not verify. */
+  readonly badTiers = new Set<object>();
 
   readonly #plaintext = new Outcome<Uint8Array>();
   readonly #kept = new Outcome<boolean>();

@@ -17,6 +17,7 @@ import { exactRange, groupNeighbours, sliceOf, type PackRange } from './pack-ran
 import { RangeFetch } from './range-fetch.js';
 import type { SlotClaim } from './request-slots.js';
 import type { StoreAccess } from './store-access.js';
+import type { Tier } from './tiers/tier.js';
 import { Turnstile } from './turnstile.js';
 import type { FetchClass } from './types.js';
 
@@ -24,10 +25,12 @@ export interface FlightsOptions {
   readonly codec: Pick<CodecPool, 'open' | 'openFile'>;
   readonly access: StoreAccess;
   readonly localCache: LocalCache;
+  /** In the order in which they are asked. The flights' owner closes them. */
+  readonly tiers: readonly Tier[];
 }
 
 /**
- * All fetches of blobs that are under way: one a blob, however many wait for it. Local cache, then store. Nothing is given
+ * All fetches of blobs that are under way: one a blob, however many wait for it. Local cache, then tiers, then store. Nothing is given
  * to anyone or put into the cache before it has opened.
  */
 export class Flights implements AsyncDisposable {
@@ -35,6 +38,8 @@ export class Flights implements AsyncDisposable {
   readonly #access: StoreAccess;
   readonly #localCache: LocalCache;
   readonly #localReads: LocalReads;
+  readonly #tiers: readonly Tier[];
+  readonly #tierTurns = new Turnstile(limits.tierLookUpsInFlight);
   readonly #localWrites = new Turnstile(limits.localWritesInFlight);
   readonly #neighbourhood = new PackNeighbourhood();
 
@@ -54,6 +59,7 @@ export class Flights implements AsyncDisposable {
     this.#access = options.access;
     this.#localCache = options.localCache;
     this.#localReads = new LocalReads(options);
+    this.#tiers = options.tiers;
   }
 
   get count(): number {
@@ -83,15 +89,15 @@ export class Flights implements AsyncDisposable {
    * under way already.
    */
   boardTogether(references: readonly BlobReference[], fetchClass: FetchClass): Flight[] {
-    const range = new RangeFetch(fetchClass);
+    const added: Flight[] = [];
     const flights = references.map((reference) => {
       const known = this.#join(reference, 'chunk', fetchClass);
       if (known !== undefined) return known;
       const flight = this.#add(reference, 'chunk', fetchClass);
-      range.add(flight);
+      added.push(flight);
       return flight;
     });
-    if (range.members.length > 0) this.#track(this.#flyRange(range));
+    if (added.length > 0) this.#track(this.#flyTogether(added));
     return flights;
   }
 
@@ -136,12 +142,57 @@ export class Flights implements AsyncDisposable {
     try {
       const local = await this.#localReads.read(flight);
       if (local !== undefined) this.#arrive(flight, local, true);
+      else if (await this.#foundInTier(flight)) return;
       else if (flight.kind === 'chunk') await this.#flyRange(new RangeFetch(flight.fetchClass, [flight]));
       else await this.#flyWithNeighbours(flight, flight.kind);
     } catch (error) {
       this.#countDamage(error);
       this.#failOrRepeat(flight, error);
     }
+  }
+
+  /** With one request, but for what a tier has. Never rejects. */
+  async #flyTogether(flights: readonly Flight[]): Promise<void> {
+    let absent = flights;
+    if (this.#activeTiers.length > 0) {
+      const isFound = await Promise.all(flights.map((flight) => this.#foundInTier(flight)));
+      absent = flights.filter((_flight, position) => isFound[position] === false);
+    }
+    const [first] = absent;
+    if (first === undefined) return;
+    // Somebody may have come to wait for one of them meanwhile.
+    const range = new RangeFetch(
+      absent.reduce((most, flight) => moreUrgent(most, flight.fetchClass), first.fetchClass),
+    );
+    for (const flight of absent) range.add(flight);
+    await this.#flyRange(range);
+  }
+
+  get #activeTiers(): readonly Tier[] {
+    return this.#tiers.filter((tier) => !tier.isSkipped);
+  }
+
+  /** Asks the lookaside places; what one has and does not verify is looked for in the next. Never rejects. */
+  async #foundInTier(flight: Flight): Promise<boolean> {
+    const { reference, kind, signal } = flight;
+    for (const tier of this.#activeTiers) {
+      if (flight.badTiers.has(tier) || signal.aborted) continue;
+      const storeMs = this.#access.link.requestMs(reference.sealedBytes);
+      const isHere = await this.#tierTurns.run(async () => {
+        const blob = await tier.find(reference, kind, { storeMs, signal });
+        if (blob === undefined) return false;
+        try {
+          await this.#openAndArrive(flight, blob.sealed, blob.reference);
+          return true;
+        } catch {
+          flight.badTiers.add(tier);
+          tier.noteDamaged();
+          return false;
+        }
+      });
+      if (isHere) return true;
+    }
+    return false;
   }
 
   /** Fetches the members of a range. Never rejects: the flights carry the error. */
@@ -232,13 +283,14 @@ export class Flights implements AsyncDisposable {
   }
 
   /** Wakes those who wait for the plaintext as soon as there is room to write; then, on its own, keeps the sealed bytes. */
-  async #openAndArrive(flight: Flight, sealed: Uint8Array): Promise<void> {
-    const plaintext = await this.#open(flight, sealed);
+  async #openAndArrive(flight: Flight, sealed: Uint8Array, reference = flight.reference): Promise<void> {
+    const { kind, fetchClass } = flight;
+    const plaintext = await this.#codec.open(sealed, reference, kind, { priority: fetchClass });
     await new Promise<void>((resolve) => {
       const keeping = this.#localWrites.run(async () => {
         flight.deliver(plaintext);
         resolve();
-        flight.noteKept(await this.#localCache.put(flight.reference, flight.kind, sealed));
+        flight.noteKept(await this.#localCache.put(reference, kind, sealed));
         this.#remove(flight);
       });
       this.#track(keeping);
@@ -336,14 +388,14 @@ export class Flights implements AsyncDisposable {
     };
   }
 
-  #open(flight: Flight, sealed: Uint8Array): Promise<Uint8Array> {
-    return this.#codec.open(sealed, flight.reference, flight.kind, { priority: flight.fetchClass });
-  }
-
   #track(work: Promise<void>): void {
     this.#underWay.add(work);
     void work.finally(() => this.#underWay.delete(work));
   }
+}
+
+function moreUrgent(one: FetchClass, other: FetchClass): FetchClass {
+  return isMoreUrgent(one, other) ? one : other;
 }
 
 function flightKey(reference: BlobReference, kind: BlobKind): string {

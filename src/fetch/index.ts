@@ -13,6 +13,7 @@ export type {
   LinkCaps,
   LinkStatus,
   SoughtBytes,
+  TierStatus,
   WarmOptions,
   WarmResult,
 } from './types.js';

@@ -53,6 +53,11 @@ export class LinkEstimate {
     return this.#rates.quantile(0.75);
   }
 
+  /** What an unhurried request of this length takes; undefined before the first answer. */
+  requestMs(lengthBytes: number): number | undefined {
+    return this.roundTripMs === undefined ? undefined : this.roundTripMs + this.#transferMs(lengthBytes);
+  }
+
   /**
    * How long a request may bring next to nothing before it is given up, with so many bytes to come before and with it.
    * Doubled for each try that ended so, because the link may have become slower than anything that was seen.

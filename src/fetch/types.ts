@@ -169,10 +169,24 @@ export interface LinkStatus {
   readonly caps: LinkCaps;
 }
 
+/** What became of asking one lookaside place. */
+export interface TierStatus {
+  readonly place: string;
+  readonly hits: number;
+  readonly misses: number;
+  /** Of the hits, those that did not verify: they came from elsewhere. */
+  readonly damaged: number;
+  readonly failures: number;
+  readonly bytes: number;
+  /** Set while it is not asked, because it does not pay or failed. */
+  readonly skipped: { readonly until: Date; readonly reason: string } | undefined;
+}
+
 export interface FetchStatus {
   readonly fetches: Readonly<Record<FetchClass, FetchClassStatus>>;
   readonly trouble: FetchTrouble;
   readonly link: LinkStatus;
+  readonly tiers: readonly TierStatus[];
   readonly memoryHits: number;
   readonly localHits: number;
   readonly memoryBytes: number;

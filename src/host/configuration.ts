@@ -16,6 +16,11 @@ const byteSize = v.pipe(
 
 const text = v.pipe(v.string('must be a text'), v.nonEmpty('must not be empty'));
 
+const megabits = v.pipe(
+  v.number('must be a number of megabits a second'),
+  v.gtValue(0, 'must be more than 0'),
+);
+
 const fileSchema = v.strictObject({
   /** Only in the user's file: it says where the home is. */
   home: v.optional(text),
@@ -28,6 +33,17 @@ const fileSchema = v.strictObject({
       v.number('must be a number'),
       v.minValue(0, 'must be at least 0'),
       v.maxValue(100, 'must be at most 100'),
+    ),
+  ),
+  tiers: v.optional(v.array(text, 'must be a list of directories and URLs')),
+  bandwidth_mbps: v.optional(megabits),
+  background_mbps: v.optional(megabits),
+  requests_in_flight: v.optional(
+    v.pipe(
+      v.number('must be a number'),
+      v.integer('must be a whole number'),
+      v.minValue(2, 'must be at least 2'),
+      v.maxValue(256, 'must be at most 256'),
     ),
   ),
   codec_threads: v.optional(
@@ -62,10 +78,18 @@ export function mergeConfiguration(files: readonly ConfigurationFile[]): Configu
     repository: said.repository,
     engine: said.engine,
     localCacheBytes: said.local_cache ?? limits.localCacheBytes,
+    tiers: said.tiers ?? [],
+    bytesPerSecond: bytesPerSecond(said.bandwidth_mbps),
+    backgroundBytesPerSecond: bytesPerSecond(said.background_mbps),
+    requestsInFlight: said.requests_in_flight,
     memoryCacheBytes: said.memory_cache ?? limits.memoryCacheBytes,
     rewritePercent: said.rewrite_percent ?? 100 * limits.layoutRewriteFraction,
     codecThreads: said.codec_threads ?? limits.codecThreads,
   };
+}
+
+function bytesPerSecond(megabitsPerSecond: number | undefined): number | undefined {
+  return megabitsPerSecond === undefined ? undefined : (megabitsPerSecond * 1e6) / 8;
 }
 
 /** The user's own file, which can also say where the home is. */

@@ -61,6 +61,12 @@ export interface Configuration {
   readonly repository: string | undefined;
   readonly engine: string | undefined;
   readonly localCacheBytes: number;
+  /** Lookaside places for every VM: directories or URLs. */
+  readonly tiers: readonly string[];
+  /** Caps on what fetches take of the network, in all and for what nobody waits for. */
+  readonly bytesPerSecond: number | undefined;
+  readonly backgroundBytesPerSecond: number | undefined;
+  readonly requestsInFlight: number | undefined;
   readonly memoryCacheBytes: number;
   /** How much a publish may store again of chunks that did not change, of what it stores of a resume's; 0: nothing. */
   readonly rewritePercent: number;

@@ -299,10 +299,10 @@ async function ensureMounted(
     return { client: running, mountPath: running.mountPath, byUs: false };
   }
   options.onStep?.('mounting');
-  const { version, mountPath, ephemeral, engine, allowOther } = options;
+  const { version, mountPath, ephemeral, engine, allowOther, tiers = [] } = options;
   const client = await mountVm({
     ...target,
-    mount: { vmName: target.vmName, version, mountPath, ephemeral, engine, allowOther },
+    mount: { vmName: target.vmName, version, mountPath, ephemeral, engine, allowOther, tiers },
     ...(options.signal === undefined ? {} : { signal: options.signal }),
   });
   return { client, mountPath: client.mountPath, byUs: true };

@@ -166,6 +166,7 @@ function describeMounted(vm: LocalVm, mount: DaemonStatus, here: HostIdentity): 
       `${fetch.memoryHits} in memory (${formatBytes(fetch.memoryBytes)}), ${fetch.localHits} on disk`,
     ],
     ['Link', describeLink(fetch.link)],
+    ...fetch.tiers.map((tier) => ['Tier', describeTier(tier)] as [string, string]),
     ['Trouble', describeTrouble(fetch.trouble)],
     ['Requests', `${engine.requests} through ${engine.name}, ${engine.requestsWaiting} waiting`],
     ['Errors', describeErrors(mount)],
@@ -230,6 +231,13 @@ function describeLink({ roundTripMs, bytesPerSecond, caps }: FetchStatus['link']
       : [`at most ${formatCount(caps.requestsInFlight, 'request')} at once`],
   ];
   return [measured, ...capped.flat()].join('; ');
+}
+
+function describeTier(tier: FetchStatus['tiers'][number]): string {
+  const { place, hits, misses, damaged, failures, bytes, skipped } = tier;
+  const counts = `${place}: ${hits} found (${formatBytes(bytes)}), ${misses} not, ${damaged} damaged, ${formatCount(failures, 'failure')}`;
+  if (skipped === undefined) return counts;
+  return `${counts}; skipped until ${formatDate(new Date(skipped.until))}: ${skipped.reason}`;
 }
 
 /** What went wrong on the way and was put right. */

@@ -6,12 +6,14 @@ import { parseRange, parseVmName, type ByteSpan } from '../arguments.js';
 import { examples, type Bind } from '../command.js';
 import type { CommandContext } from '../context.js';
 import { formatBytes, formatCount, formatSeconds } from '../format.js';
+import { placeOfTier, tierOption } from '../mount-options.js';
 import { withProgress } from '../progress.js';
 
 interface Options {
   readonly all?: true;
   readonly file?: string;
   readonly range?: ByteSpan;
+  readonly tier?: readonly string[];
 }
 
 export function configure(command: Command, bind: Bind): void {
@@ -23,6 +25,7 @@ export function configure(command: Command, bind: Bind): void {
     .option('--all', 'every file (this is the default)')
     .option('--file <file>', "one file, by its path within the VM's directory")
     .option('--range <first-end>', 'only these bytes of the file, as 0-64M', parseRange)
+    .addOption(tierOption())
     .addHelpText(
       'after',
       examples('isr warm web', 'isr warm web --file memory', 'isr warm web --file disk.img --range 0-64M'),
@@ -34,9 +37,14 @@ async function warm(context: CommandContext, vmName: string, options: Options): 
   const request = warmRequest(options);
   const client = await connectDaemon(await context.vmPaths(vmName), vmName);
   const result = await withProgress(context.output, `Warming ${vmName}`, (onProgress) => {
+    if (client !== undefined && options.tier !== undefined) {
+      throw new InvalidInput(`${vmName} is mounted, with tiers of its own.`, {
+        remedy: 'Give --tier to the command that mounts, or `tiers` in config.toml.',
+      });
+    }
     const running = { signal: context.signal, ...(onProgress === undefined ? {} : { onProgress }) };
     return client === undefined
-      ? warmUnmounted(context, vmName, request, running)
+      ? warmUnmounted(context, vmName, request, { ...running, tiers: options.tier })
       : client.warm(request, running);
   });
   const { chunks, fetchedChunks, fetchedBytes, seconds } = result;
@@ -63,13 +71,18 @@ async function warmUnmounted(
   context: CommandContext,
   vmName: string,
   request: WarmRequest,
-  options: { readonly signal: AbortSignal; readonly onProgress?: ProgressListener },
+  options: {
+    readonly signal: AbortSignal;
+    readonly onProgress?: ProgressListener;
+    readonly tiers: readonly string[] | undefined;
+  },
 ): Promise<WarmResult> {
   const session = await VmSession.open({
     ...(await context.target(vmName)),
     version: undefined,
     ephemeral: true,
     purpose: 'use',
+    tiers: options.tiers?.map(placeOfTier),
     signal: context.signal,
   });
   try {
