@@ -23,3 +23,4 @@ export {
 export { inspectVm, type LocalVm, type Situation, type SituationCode } from './situation.js';
 export type { VmTarget } from './target.js';
 export { parseVmConfig, type VmConfig } from './vm-config.js';
+export { whenOnline } from './when-online.js';
