@@ -94,6 +94,11 @@ const commandTable: readonly CommandEntry[] = [
     load: () => import('./commands/trace.js'),
   },
   {
+    name: 'cache',
+    summary: "this host's cache: what it holds, evict, verify",
+    load: () => import('./commands/cache.js'),
+  },
+  {
     name: 'export',
     summary: 'write a version out as plain files',
     load: () => import('./commands/export.js'),

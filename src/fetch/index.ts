@@ -2,6 +2,7 @@
 export { LocalCacheUnusable } from './errors.js';
 export { createFetcher, type FetcherOptions } from './fetcher.js';
 export type { CacheFiles, LocalCacheStatus } from './local-cache.js';
+export { cacheContent, evictCache, verifyCache, type CacheContent } from './local-cache/maintenance.js';
 export type {
   BaseFile,
   FetchClass,
