@@ -60,7 +60,7 @@ export class CrashedVm implements AsyncDisposable {
 
   private constructor(options: CrashedVmOptions, vm: ExercisedVm) {
     const { seed, engine, signal } = options;
-    const { renameModes, callerIdentity, timeResolutionNs, allocate } = capabilities[engine];
+    const { renameModes, callerIdentity, inodeIdentity, timeResolutionNs, allocate } = capabilities[engine];
     const { root, mountPath } = vm.trial;
     this.#options = options;
     this.#vm = vm;
@@ -73,8 +73,7 @@ export class CrashedVm implements AsyncDisposable {
     const treeProgram: TreeProgramArguments = {
       ...{ mountPath, seed: seed + 1, privateRoot: 'own', sharedRoot: 'shared' },
       ...{ referenceRoot: join(root, 'reference'), renameModes, callerIdentity },
-      // A crash takes directories and fifos that have lost their name, as docs/semantics.md says.
-      ...{ namelessVisible: false, timeResolutionNs: Number(timeResolutionNs) },
+      ...{ namelessVisible: inodeIdentity, timeResolutionNs: Number(timeResolutionNs) },
     };
     this.#files = new ChildProgram(pathOf('file-program'), fileProgram, signal);
     this.#tree = new ChildProgram(pathOf('tree-program'), treeProgram, signal);
