@@ -4,7 +4,7 @@ import { Cancelled } from '../base/index.js';
 import type { HostHome, VmPaths } from '../host/index.js';
 import { ControlClient } from './control-client.js';
 import { AlreadyMounted, DaemonDied, RemoteError, type WireError } from './errors.js';
-import { awaitOrphanedWorker, clearDeadDaemon, findDaemon } from './record.js';
+import { clearDeadDaemon, findDaemon, findLastingDaemon } from './record.js';
 import type { DaemonClient, MountRequest } from './types.js';
 import { workerProgram } from './worker-program.js';
 
@@ -34,8 +34,7 @@ export async function mountVm(options: {
 }): Promise<DaemonClient> {
   const { vmName } = options.mount;
   const paths = await options.home.makeVmPaths(options.repositoryId, vmName);
-  await awaitOrphanedWorker(paths);
-  const found = await findDaemon(paths);
+  const found = await findLastingDaemon(paths);
   if (found.state === 'alive') throw new AlreadyMounted(vmName, found.record.mountPath);
   await clearDeadDaemon(paths);
 

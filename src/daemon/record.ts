@@ -50,40 +50,41 @@ export async function removeRecord(paths: VmPaths): Promise<void> {
   await rm(paths.daemonRecord, { force: true });
 }
 
+export type FoundDaemon =
+  { readonly state: 'none' } | { readonly state: 'alive' | 'dead'; readonly record: DaemonRecord };
+
 /** The daemon that serves the VM: alive, dead (it left its record behind), or none. A damaged record counts as none. */
-export async function findDaemon(
-  paths: VmPaths,
-): Promise<{ readonly state: 'none' } | { readonly state: 'alive' | 'dead'; readonly record: DaemonRecord }> {
+export async function findDaemon(paths: VmPaths): Promise<FoundDaemon> {
   const record = await readRecord(paths);
   if (record === undefined) return { state: 'none' };
-  const isAlive = [record, ...(record.worker === undefined ? [] : [record.worker])].some(
-    ({ pid, startTime }) => isProcessAlive(pid, startTime),
-  );
-  return { state: isAlive ? 'alive' : 'dead', record };
+  return { state: isAlive(record) || isWorkerAlive(record) ? 'alive' : 'dead', record };
 }
 
 /**
- * Waits for a worker without its supervisor, which is about to end in order; then the daemon is dead, or none. Returns
- * when it has, or after a while.
+ * As `findDaemon`, when a worker without its supervisor, which is about to end in order, has ended, or after a while. Such
+ * a worker may announce itself as late as now.
  */
-export async function awaitOrphanedWorker(paths: VmPaths): Promise<void> {
+export async function findLastingDaemon(paths: VmPaths): Promise<FoundDaemon> {
   const deadlineMs = performance.now() + orphanTimeoutMs;
-  while (performance.now() < deadlineMs) {
-    const record = await readRecord(paths);
-    const { worker } = record ?? {};
-    const isOrphan =
-      record !== undefined &&
-      worker !== undefined &&
-      !isProcessAlive(record.pid, record.startTime) &&
-      isProcessAlive(worker.pid, worker.startTime);
-    if (!isOrphan) return;
+  for (;;) {
+    const found = await findDaemon(paths);
+    const isOrphan = found.state === 'alive' && !isAlive(found.record);
+    if (!isOrphan || performance.now() > deadlineMs) return found;
     await sleep(50);
   }
 }
 
+function isAlive({ pid, startTime }: Pick<DaemonRecord, 'pid' | 'startTime'>): boolean {
+  return isProcessAlive(pid, startTime);
+}
+
+function isWorkerAlive({ worker }: DaemonRecord): boolean {
+  return worker !== undefined && isProcessAlive(worker.pid, worker.startTime);
+}
+
 /** Clears what a dead daemon left: its mount, which answers every access with ENOTCONN, and its record. */
 export async function clearDeadDaemon(paths: VmPaths): Promise<void> {
-  const found = await findDaemon(paths);
+  const found = await findLastingDaemon(paths);
   if (found.state !== 'dead') return;
   await clearMountOfDead(found.record.mountPath);
   await removeRecord(paths);
