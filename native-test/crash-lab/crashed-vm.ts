@@ -86,6 +86,7 @@ export class CrashedVm implements AsyncDisposable {
       await vm.mount();
       const crashed = new CrashedVm(options, vm);
       await crashed.#all({ type: 'enter' });
+      await crashed.#all({ type: 'check' });
       return crashed;
     } catch (error) {
       await vm[Symbol.asyncDispose]();

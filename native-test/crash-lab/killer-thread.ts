@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
+import { isProcessAlive } from '../../src/system/index.js';
 import { killerWords, type KillerOrder } from './killer.js';
 
 /* The thread of `Killer`. */
@@ -34,6 +35,15 @@ function strikeAll(order: KillerOrder): void {
     struck.add(pid);
     kill(pid);
   }
+  // SIGKILL takes its time; whoever comes next must not meet the dying.
+  for (const pid of struck) for (let wait = 0; isProcessAlive(pid) && wait < deathWaitsMax; wait++) rest();
+}
+
+const deathWaitsMax = 5000;
+
+/** A millisecond. */
+function rest(): void {
+  Atomics.wait(idle, 0, 0, 1);
 }
 
 /** Exact where it is short. */
@@ -47,7 +57,7 @@ function pause(microseconds: number): void {
 function workerNow(order: KillerOrder, struck: ReadonlySet<number>): number {
   if (!struck.has(order.workerPid)) return order.workerPid;
   for (;;) {
-    Atomics.wait(idle, 0, 0, 1);
+    rest();
     const children = readFileSync(
       `/proc/${order.supervisorPid}/task/${order.supervisorPid}/children`,
       'utf8',
