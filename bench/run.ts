@@ -3,6 +3,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { benchFuse } from './fuse.js';
 import { benchImport } from './import.js';
+import { benchMetadata } from './metadata.js';
 import { benchMount } from './mount.js';
 import { benchResumeLocal } from './resume-local.js';
 
@@ -12,6 +13,7 @@ const resultsDirectory = fileURLToPath(new URL('../../bench/results/', import.me
 const parts: Readonly<Record<string, () => Promise<object>>> = {
   import: benchImport,
   mount: benchMount,
+  metadata: benchMetadata,
   fuse: benchFuse,
   'resume-local': benchResumeLocal,
 };

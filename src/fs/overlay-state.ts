@@ -98,16 +98,13 @@ function replay(
   content: JournalContent,
   options: Parameters<typeof readOverlayState>[1],
 ): OverlayState {
-  const records = content.records.map(decodeRecord);
-  const header = readHeader(path, records[0]);
-  const ready = records.findIndex(({ type }) => type === 'ready');
-  const readyRecord = records[ready];
-  if (readyRecord?.type !== 'ready') throw new OverlayDamaged(path, 'its beginning is not complete');
+  const [first, ...rest] = content.records;
+  const header = readHeader(path, first === undefined ? undefined : decodeRecord(first));
   const sameBoot = options.bootId !== undefined && header.bootId === options.bootId;
 
   const table = new InodeTable({ ...header, ...options });
-  for (const record of records.slice(1, ready)) applyBeginning(table, record);
-  const following = records.slice(ready + 1);
+  const [ready, readyRecord] = applyBeginning(path, table, rest);
+  const following = rest.slice(ready + 1).map(decodeRecord);
   const believed = sameBoot ? following : following.slice(0, lastFlushed(following) + 1);
   let announced = header.announced ?? noneAnnounced;
   const isDurable = sameBoot ? () => true : durability(believed);
@@ -139,10 +136,20 @@ function readHeader(path: string, record: OverlayRecord | undefined): OverlayHea
   return record;
 }
 
-function applyBeginning(table: InodeTable, record: OverlayRecord): void {
-  if (record.type === 'change') table.apply(record);
-  else if (record.type === 'segment') table.loadPages(record);
-  else throw new Error(`a record of type ${record.type} at the beginning`);
+/** Applies all up to `ready`, and answers where that is. One after the other: together they are far larger than the table. */
+function applyBeginning(
+  path: string,
+  table: InodeTable,
+  records: readonly string[],
+): readonly [number, Ready] {
+  for (const [index, text] of records.entries()) {
+    const record = decodeRecord(text);
+    if (record.type === 'ready') return [index, record];
+    if (record.type === 'change') table.apply(record);
+    else if (record.type === 'segment') table.loadPages(record);
+    else throw new Error(`a record of type ${record.type} at the beginning`);
+  }
+  throw new OverlayDamaged(path, 'its beginning is not complete');
 }
 
 /** Keeps the newest few: an older one was made from a state that later ones contain. */
