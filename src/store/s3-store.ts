@@ -249,7 +249,7 @@ export class S3Store implements ObjectStore {
       signal,
     );
     // Nothing in it matters, but it must have come whole.
-    if (answer.code === undefined) await answer.body.whole(limits.s3MessageBytesMax);
+    if (answer.status < 300) await answer.body.whole(limits.s3MessageBytesMax);
     return answer;
   }
 

@@ -188,6 +188,19 @@ t.test('a kept connection that the server has closed is no failure, except for a
   await t.rejects(store.putIfAbsent(key('other'), [bytes('x')]), { code: 'STORE_UNREACHABLE' });
 });
 
+t.test('a long upload in many parts gathers nothing while it waits for the network', async (t) => {
+  const { fake, store } = await fakeStore(t);
+  const warnings: Error[] = [];
+  const listen = (warning: Error): unknown => warnings.push(warning);
+  process.on('warning', listen);
+  t.teardown(() => process.off('warning', listen));
+  const parts = Array.from({ length: 400 }, (_, index) => new Uint8Array(100_000).fill(index));
+  await store.put(key('long'), parts);
+  await new Promise(setImmediate);
+  t.same(warnings, []);
+  t.ok(fake.objects.get('/bucket/prefix/long')?.equals(Buffer.concat(parts)));
+});
+
 t.test('cancelling ends a request that hangs, before its answer and within it', async (t) => {
   const { fake, store } = await fakeStore(t);
   const faults: readonly Fault[] = [
@@ -214,14 +227,15 @@ t.test('cancelling ends a request that hangs, before its answer and within it', 
 });
 
 t.test('nobody listens, or nobody speaks HTTP', async (t) => {
-  const server = createServer((socket) => socket.end('SSH-2.0-OpenSSH\r\n'));
+  const server = createServer((socket) => socket.resume().end('SSH-2.0-OpenSSH\r\n'));
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const endpoint = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   useAwsEnvironment(t, { AWS_ENDPOINT_URL: endpoint, AWS_ACCESS_KEY_ID: 'k', AWS_SECRET_ACCESS_KEY: 's' });
   const store = await S3Store.open('s3://bucket');
   t.teardown(() => store[Symbol.asyncDispose]());
   t.equal(store.description, `s3://bucket (${new URL(endpoint).host})`);
-  await t.rejects(store.get(key('object')), { code: 'STORE_UNREACHABLE' });
+  const error = { code: 'STORE_UNREACHABLE', message: /it does not speak HTTP/ };
+  await t.rejects(store.get(key('object')), error);
   await new Promise((resolve) => server.close(resolve));
   await t.rejects(store.get(key('object')), {
     code: 'STORE_UNREACHABLE',

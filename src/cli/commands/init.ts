@@ -19,6 +19,7 @@ export function configure(command: Command, bind: Bind): void {
       'after',
       examples(
         'isr --repo file:///srv/isr init',
+        'isr --repo s3://bucket/prefix init',
         'ISR_REPO=file:///media/usb/isr isr init --chunk-size 256K',
       ),
     )

@@ -1,4 +1,3 @@
-import { once } from 'node:events';
 import { Agent as HttpAgent, request as httpRequest } from 'node:http';
 import type { ClientRequest, IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
@@ -108,9 +107,11 @@ function limitConnecting(sent: ClientRequest): void {
 }
 
 async function sendBody(sent: ClientRequest, parts: readonly Uint8Array[]): Promise<void> {
+  const closed = new Promise<void>((resolve) => sent.once('close', resolve));
   for (const part of parts) {
     if (sent.destroyed) return;
-    if (!sent.write(part)) await Promise.race([once(sent, 'drain'), once(sent, 'close')]);
+    if (sent.write(part)) continue;
+    await Promise.race([new Promise<void>((resolve) => sent.once('drain', resolve)), closed]);
   }
   sent.end();
 }
@@ -229,6 +230,7 @@ function explain(error: unknown): NoAnswer {
   const code = codeOf(error);
   if (certificatePattern.test(code))
     return new NoAnswer(`its certificate is not trusted (${code})`, true, error);
+  if (code.startsWith('HPE_')) return new NoAnswer('it does not speak HTTP', false, error);
   const ownWords = error instanceof Silence || error instanceof CutOff;
   const reason = ownWords ? error.message : (reasons[code] ?? (code === '' ? 'the connection failed' : code));
   return new NoAnswer(reason, false, error);
