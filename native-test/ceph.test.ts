@@ -1,0 +1,183 @@
+/** Repositories in S3, as users have them: VMs on Ceph's gateway, which is killed and started again meanwhile. */
+import { randomBytes, randomUUID } from 'node:crypto';
+import { lstat, mkdir, open, readdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import t from 'tap';
+import { CephCluster } from '../fixtures/ceph.js';
+import { buildGuest } from '../fixtures/guest/build.js';
+import { readTicks, waitForTick } from '../fixtures/guest/console.js';
+import type { TrialHost } from '../fixtures/trial-host.js';
+import { Trial } from '../fixtures/trial.js';
+import type { DaemonStatus } from '../src/daemon/index.js';
+import type { SuspendResult } from '../src/vm/index.js';
+import { sameBytes } from '../test/support/same-bytes.js';
+
+const ceph = await CephCluster.start();
+t.teardown(() => ceph[Symbol.asyncDispose]());
+Object.assign(process.env, ceph.environment);
+await ceph.makeBucket('isr');
+
+/** What the daemon says of the store, once it does not answer. */
+async function waitForOutage(host: TrialHost, vmName: string, url: string): Promise<string> {
+  for (;;) {
+    const { fetch } = await host.isr<DaemonStatus>(['status', vmName], url);
+    // JSON has null for it.
+    const outage = fetch.waitingForStore as { readonly reason: string } | null | undefined;
+    if (outage) return outage.reason;
+    await sleep(100);
+  }
+}
+
+t.test('reads wait while the gateway is away, and objects survive it', async (t) => {
+  const { trial, host } = await Trial.create('files', [], `s3://isr/${randomUUID()}`);
+  t.teardown(() => trial[Symbol.asyncDispose]());
+  const source = join(trial.root, 'source');
+  await mkdir(source);
+  const content = randomBytes(8 * 1024 * 1024);
+  await writeFile(join(source, 'disk'), content);
+  await host.isr(['import', 'files', source, '--at', trial.mountPath], trial.url);
+
+  const other = await trial.addHost();
+  await other.isr(['mount', 'files'], trial.url);
+  const disk = join(trial.mountPath, 'disk');
+  const head = await readHead(disk, 100_000);
+  sameBytes(t, head, content.subarray(0, 100_000));
+  await ceph.killGateway();
+  const whole = readFile(disk);
+  t.match(await waitForOutage(other, 'files', trial.url), /^s3:\/\/isr.* cannot be reached: /);
+  await ceph.startGateway();
+  sameBytes(t, await whole, content);
+
+  await writeFile(join(trial.mountPath, 'new'), content.subarray(0, 100_000));
+  await other.isr(['umount', 'files'], trial.url);
+  await other.isr(['publish', 'files'], trial.url);
+  const exported = join(trial.root, 'exported');
+  await host.isr(['export', 'files', exported], trial.url);
+  sameBytes(t, await readFile(join(exported, 'new')), content.subarray(0, 100_000));
+  t.match(await host.isr(['verify', 'files'], trial.url), { intact: true });
+});
+
+t.test(
+  'a guest resumes from Ceph through 100 Mb/s and 20 ms; the gateway dies and comes back while it runs',
+  async (t) => {
+    const { trial, host } = await Trial.create('guest', [], `s3://isr/${randomUUID()}`);
+    t.teardown(() => trial[Symbol.asyncDispose]());
+    const guest = await buildGuest({ directory: join(trial.root, 'guest'), memoryMiB: 96, fillMiB: 4 });
+    await host.isr(['import', 'guest', guest.directory, '--at', trial.mountPath], trial.url);
+    await host.isr(['start', 'guest'], trial.url);
+    const firstConsole = join((await host.vmPaths(trial.repositoryId, 'guest')).run, 'console.log');
+    const before = await waitForTick(firstConsole, 3);
+    await host.isr<SuspendResult>(['suspend', 'guest'], trial.url);
+
+    const other = await trial.addHost();
+    const far = trial.farUrl('mbps=100&rttMs=20');
+    await other.isr(['resume', 'guest'], far);
+    const otherConsole = join((await other.vmPaths(trial.repositoryId, 'guest')).run, 'console.log');
+    t.equal((await waitForTick(otherConsole)).nonce, before.nonce, 'the guest that was suspended');
+
+    await ceph.killGateway();
+    // What it needs and has not yet, it waits for: a look at all of its memory needs the store.
+    const memory = readFile(join(trial.mountPath, 'mem'));
+    t.match(await waitForOutage(other, 'guest', far), /cannot be reached/);
+    await ceph.startGateway();
+    t.equal((await memory).length, 96 * 1024 * 1024);
+    const ticks = (await readTicks(otherConsole)).length;
+    t.equal((await waitForTick(otherConsole, ticks)).nonce, before.nonce, 'it has seen nothing of that');
+    const { publish } = await other.isr<SuspendResult>(['suspend', 'guest'], far);
+    t.match(publish, { outcome: 'published', version: 3 });
+  },
+);
+
+t.test('credentials and keys are in no output, log, state or title', async (t) => {
+  const { trial, host } = await Trial.create('files', [], `s3://isr/${randomUUID()}`);
+  t.teardown(() => trial[Symbol.asyncDispose]());
+  const token = `token-${randomUUID()}`;
+  const said: string[] = [];
+  const run = async (parameters: readonly string[], url = trial.url): Promise<void> => {
+    const { stdout, stderr } = await host.run(parameters, url);
+    said.push(stdout, stderr);
+  };
+  const source = join(trial.root, 'source');
+  await mkdir(source);
+  await writeFile(join(source, 'disk'), randomBytes(300_000));
+  process.env['DEBUG'] = '*';
+  t.teardown(() => delete process.env['DEBUG']);
+
+  await run(['init'], `s3://isr/${randomUUID()}`);
+  await run(['import', 'files', source, '--at', trial.mountPath]);
+  await run(['mount', 'files']);
+  await run(['status', 'files']);
+  const titles = await titlesOf((await host.vmPaths(trial.repositoryId, 'files')).daemonRecord);
+  t.ok(titles.length > 1, 'worker and supervisor');
+  await writeFile(join(trial.mountPath, 'new'), 'changed');
+  await run(['publish', 'files']);
+  await run(['init']);
+  await run(['init'], 's3://no-such-bucket');
+  await ceph.killGateway();
+  await run(['versions', 'files']);
+  await ceph.startGateway();
+  await run(['umount', 'files']);
+  const { secretAccessKey } = ceph.access;
+  Object.assign(process.env, { AWS_SECRET_ACCESS_KEY: `wrong-${secretAccessKey}`, AWS_SESSION_TOKEN: token });
+  t.teardown(() => {
+    Object.assign(process.env, ceph.environment);
+    delete process.env['AWS_SESSION_TOKEN'];
+  });
+  await run(['versions', 'files']);
+  await run(['versions', 'files'], `s3://${secretAccessKey}@isr`);
+
+  t.match(said.join('\n'), /STORE_UNREACHABLE/);
+  t.match(said.join('\n'), /the credentials are not valid there/);
+  const keys = JSON.parse(await readFile(keyPathOf(host, trial), 'utf8')) as Record<string, unknown>;
+  const secrets = [secretAccessKey, token, 'only a trial', ...secretsIn(keys, trial.repositoryId)];
+  t.ok(secrets.length > 4, 'the keys of the repository are among them');
+  const places = new Map([
+    ['output', said.join('\n')],
+    ['titles', titles.join('\n')],
+  ]);
+  for await (const path of filesBelow(host.home))
+    if (!path.startsWith(join(host.home, 'keys'))) places.set(path, await readFile(path, 'latin1'));
+  t.ok(
+    [...places.keys()].some((path) => path.endsWith('daemon.log')),
+    'the log is among them',
+  );
+  for (const [place, text] of places)
+    for (const secret of secrets) t.notOk(text.includes(secret), `${place} has no ${secret.slice(0, 5)}…`);
+});
+
+async function readHead(path: string, lengthBytes: number): Promise<Uint8Array> {
+  const file = await open(path);
+  try {
+    const { buffer } = await file.read(Buffer.alloc(lengthBytes), 0, lengthBytes, 0);
+    return buffer;
+  } finally {
+    await file.close();
+  }
+}
+
+function keyPathOf(host: TrialHost, trial: Trial): string {
+  return join(host.home, 'keys', `${trial.repositoryId}.json`);
+}
+
+function secretsIn(value: unknown, repositoryId: string): string[] {
+  if (typeof value === 'string') return value.length >= 16 && value !== repositoryId ? [value] : [];
+  if (typeof value !== 'object' || value === null) return [];
+  return Object.values(value).flatMap((member) => secretsIn(member, repositoryId));
+}
+
+/** Command lines, which are what `ps` shows; also of the supervisor. */
+async function titlesOf(recordPath: string): Promise<string[]> {
+  const record = JSON.parse(await readFile(recordPath, 'utf8')) as { pid: number; worker?: { pid: number } };
+  const pids = [record.pid, ...(record.worker === undefined ? [] : [record.worker.pid])];
+  return Promise.all(pids.map((pid) => readFile(`/proc/${pid}/cmdline`, 'latin1')));
+}
+
+async function* filesBelow(directory: string): AsyncGenerator<string> {
+  for (const name of await readdir(directory)) {
+    const path = join(directory, name);
+    const found = await lstat(path);
+    if (found.isDirectory()) yield* filesBelow(path);
+    else if (found.isFile()) yield path;
+  }
+}
