@@ -22,16 +22,17 @@ export async function measureImport(bytes: number, directory = tmpdir()): Promis
   try {
     await mkdir(join(scratch, 'vm'));
     await writeGuestMemory(join(scratch, 'vm', 'mem'), bytes);
-    return await importInto(scratch, bytes);
+    return await importInto(join(scratch, 'vm'), join(scratch, 'store'), bytes);
   } finally {
     await rm(scratch, { recursive: true, force: true });
   }
 }
 
-async function importInto(scratch: string, bytes: number): Promise<ImportResult> {
-  const store = await openStore(join(scratch, 'store'), { create: true });
+/** Imports a directory that holds so many bytes into a new repository at `url`. */
+export async function importInto(directory: string, url: string, bytes: number): Promise<ImportResult> {
+  const store = await openStore(url, { create: true });
   const { repository } = await Repository.create(store);
-  const source = await directorySource(join(scratch, 'vm'), { chunkBytes: repository.header.chunkBytes });
+  const source = await directorySource(directory, { chunkBytes: repository.header.chunkBytes });
   try {
     const started = performance.now();
     const published = await publishVersion({

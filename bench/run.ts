@@ -6,6 +6,7 @@ import { benchImport } from './import.js';
 import { benchMetadata } from './metadata.js';
 import { benchMount } from './mount.js';
 import { benchResumeLocal } from './resume-local.js';
+import { benchStore } from './store.js';
 
 const resultsDirectory = fileURLToPath(new URL('../../bench/results/', import.meta.url));
 
@@ -16,6 +17,7 @@ const parts: Readonly<Record<string, () => Promise<object>>> = {
   metadata: benchMetadata,
   fuse: benchFuse,
   'resume-local': benchResumeLocal,
+  store: benchStore,
 };
 
 const wanted = process.argv.slice(2);
