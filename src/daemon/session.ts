@@ -15,11 +15,11 @@ import {
   type LeaseState,
   type Manifest,
   type Published,
+  type StoredTrace,
   type RepositoryHeader,
   type VersionNumber,
   type VmHead,
   type VmHistory,
-  type WantedChunk,
 } from '../repo/index.js';
 import { openStore, StoreRefused, type ObjectStore } from '../store/index.js';
 import type { FileLock } from '../system/index.js';
@@ -302,7 +302,7 @@ export class VmSession implements AsyncDisposable {
 
   async #publishFrozen(parent: Commit, options: PublishOptions): Promise<Outcome> {
     const { history, request } = this.#parts;
-    const [layout] = await Promise.all([this.#layout(options), this.fileSystem.flush()]);
+    const [stored] = await Promise.all([this.#newestTrace(options), this.fileSystem.flush()]);
     const lease = await this.#leaseToPublish();
     if (lease === 'lost') {
       const branch = await findOwnBranch(history, request.home.identity, this.fileSystem.announced);
@@ -319,7 +319,8 @@ export class VmSession implements AsyncDisposable {
       releaseLease: options.releaseLease,
       host: request.home.identity,
       reader: this.fetcher,
-      layout,
+      layout: stored === undefined ? [] : likelyTouches(stored.trace),
+      trace: stored?.number,
       rewriteFraction: request.home.configuration.rewritePercent / 100,
       earlierPacks: await this.#packs.read(),
       onPackBegun: (packId) => this.#packs.add(packId),
@@ -331,15 +332,15 @@ export class VmSession implements AsyncDisposable {
     return this.#conclude(published, options.releaseLease);
   }
 
-  /** What the next resume is likely to want, as far as is known. That is advice: whatever is wrong with it, there is none. */
-  async #layout({ signal }: PublishOptions): Promise<readonly WantedChunk[]> {
+  /** What resumes touched, as far as is known. That is advice: whatever is wrong with it, there is none. */
+  async #newestTrace({ signal }: PublishOptions): Promise<StoredTrace | undefined> {
     try {
-      const trace = await this.#parts.history.readTrace(signal === undefined ? {} : { signal });
-      const isOfUse = trace?.chunkBytes === this.repository.header.chunkBytes;
-      return isOfUse ? likelyTouches(trace) : [];
+      const options = signal === undefined ? {} : { signal };
+      const stored = await this.#parts.history.newestTrace(options);
+      return stored?.trace.chunkBytes === this.repository.header.chunkBytes ? stored : undefined;
     } catch (error) {
       debug('the traces of %s cannot be read: %o', this.vmName, error);
-      return [];
+      return undefined;
     }
   }
 

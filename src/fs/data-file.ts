@@ -15,7 +15,7 @@ import {
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { limits, systemErrorCode } from '../base/index.js';
-import { allocate, nextData, nextHole, punchHole } from '../system/index.js';
+import { allocate, nextData, nextHole, punchHole, setTimes } from '../system/index.js';
 import { FileSystemError, localDiskError } from './errors.js';
 
 const fdatasyncLater = promisify(fdatasync);
@@ -169,6 +169,15 @@ export class DataFile {
     }
   }
 
+  /** As `write`, of bytes that no program can see: `modifyTimeNs` stays. */
+  tidy(offsetBytes: number, data: Uint8Array): void {
+    try {
+      this.#keepTimes(this.#opened(), () => this.write(offsetBytes, data));
+    } catch (error) {
+      throw localDiskError(error, `writing ${this.#path}`);
+    }
+  }
+
   /** Makes a range zero, as a hole where the disk can, and the file reach to its end. */
   zero(offsetBytes: number, lengthBytes: number): void {
     try {
@@ -186,7 +195,8 @@ export class DataFile {
   discard(offsetBytes: number, lengthBytes: number): void {
     if (!this.#exists) return;
     try {
-      punchHole(this.#opened(), offsetBytes, lengthBytes);
+      const descriptor = this.#opened();
+      this.#keepTimes(descriptor, () => punchHole(descriptor, offsetBytes, lengthBytes));
     } catch {
       // Costs space, nothing else: no valid page lies there.
     }
@@ -197,7 +207,8 @@ export class DataFile {
     if (!this.#exists) return;
     try {
       const descriptor = this.#opened();
-      if (fstatSync(descriptor).size > lengthBytes) ftruncateSync(descriptor, lengthBytes);
+      if (fstatSync(descriptor).size <= lengthBytes) return;
+      this.#keepTimes(descriptor, () => ftruncateSync(descriptor, lengthBytes));
     } catch {
       // As in `discard`.
     }
@@ -241,7 +252,7 @@ export class DataFile {
     }
   }
 
-  /** When the content last changed, in nanoseconds since 1970; undefined if there is no file. */
+  /** When a program last changed the content, in nanoseconds since 1970; undefined if there is no file. */
   modifyTimeNs(): bigint | undefined {
     return this.#exists ? fstatSync(this.#opened(), { bigint: true }).mtimeNs : undefined;
   }
@@ -280,6 +291,12 @@ export class DataFile {
     closeSync(this.#descriptor);
     this.#descriptor = -1;
     this.#files.closed(this);
+  }
+
+  #keepTimes(descriptor: number, change: () => void): void {
+    const { atimeNs, mtimeNs } = fstatSync(descriptor, { bigint: true });
+    change();
+    setTimes(this.#path, atimeNs, mtimeNs);
   }
 
   #closeIfRemoved(): void {

@@ -236,7 +236,7 @@ export class FileContent {
     const used = this.sizeBytes % pageBytes;
     if (used === 0 || !this.pages.has(Math.floor(this.sizeBytes / pageBytes))) return;
     this.stores += 1;
-    this.data.write(this.sizeBytes, zeroPage.subarray(used));
+    this.data.tidy(this.sizeBytes, zeroPage.subarray(used));
   }
 
   /** Gives disk space of pages from `page` on back, where they are not present. */

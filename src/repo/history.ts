@@ -34,6 +34,7 @@ const free: LeaseState = { state: 'free' };
  */
 export class VmHistory {
   readonly vmName: string;
+  readonly #store: ObjectStore;
   readonly #records: Records;
   readonly #log: Log;
   readonly #branches: Branches;
@@ -53,6 +54,7 @@ export class VmHistory {
   ) {
     this.vmName = checkVmName(vmName);
     const vm = { name: vmName, id: records.sealer.vmId(vmName) };
+    this.#store = store;
     this.#records = records;
     this.#log = new Log(store, records, vm, surroundings.seen);
     this.#branches = new Branches(records, vm, surroundings.randomBytes);
@@ -174,11 +176,17 @@ export class VmHistory {
   }
 
   /**
-   * What a resume is likely to touch, as the newest trace has it. Needs nothing of the log: ask beside `head`, and it
-   * costs no time. `DamagedObject` must not stop a resume.
+   * What resumes touched, as the newest trace has it. In a store that lists it needs nothing of the log: ask beside `head`,
+   * and it costs no time. `DamagedObject` must not stop a resume.
    */
+  async newestTrace(options: RequestOptions = {}): Promise<StoredTrace | undefined> {
+    if (this.#store.capabilities.lists) return this.#traces.newest(options);
+    const { latest } = await this.head(options);
+    return latest?.trace === undefined ? undefined : this.#traces.newestFrom(latest.trace, options);
+  }
+
   async readTrace(options: RequestOptions = {}): Promise<Trace | undefined> {
-    return (await this.#traces.newest(options))?.trace;
+    return (await this.newestTrace(options))?.trace;
   }
 
   /** Newest first; damaged ones are left out. */

@@ -100,6 +100,8 @@ export interface Commit {
   readonly storedBytes: number;
   /** Version this one was made from; undefined for the first. */
   readonly parent: VersionNumber | undefined;
+  /** The VM's newest trace when this was made, where readers that cannot list begin to look; it may be gone. */
+  readonly trace?: number | undefined;
   readonly position: LogPosition;
 }
 

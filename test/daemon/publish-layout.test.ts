@@ -39,6 +39,11 @@ t.test(
     const stored = await keepRecording(session.repository.history(vmName), resume);
     t.equal(stored?.number, 1);
     t.same(inOrder(await publishDisk(session, 'b')), [3, 1, 0, 2]);
+    t.equal(
+      (await session.repository.history(vmName).head()).latest?.trace,
+      1,
+      'the commit says which trace there is',
+    );
     await keepRecording(session.repository.history(vmName), { ...resume, chunkBytes: 16384 });
     t.same(inOrder(await publishDisk(session, 'c')), [0, 1, 2, 3], 'chunks of another size');
     await keepRecording(session.repository.history(vmName), resume);

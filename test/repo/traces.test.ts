@@ -12,7 +12,7 @@ import type { ObjectKey } from '../../src/store/index.js';
 import { keepRecording } from '../../src/trace/index.js';
 import { MemoryStore } from '../support/memory-store.js';
 import { recordingOf } from '../support/traces.js';
-import { FailingStore } from './publish-support.js';
+import { FailingStore, ModelFile, publish, sourceOf } from './publish-support.js';
 
 async function makeRepository(t: Test): Promise<{
   store: MemoryStore;
@@ -139,4 +139,31 @@ t.test('a request that fails anywhere leaves the old trace or the new one', asyn
       break;
     }
   }
+});
+
+t.test('in a store that cannot list, the newest commit says where to look', async (t) => {
+  const { repository, store, secrets } = await makeRepository(t);
+  const history = repository.history('vm');
+  for (let resume = 0; resume < limits.tracesKept + 4; resume += 1) {
+    await keepRecording(history, recordingOf([resume]));
+  }
+  const stored = await history.newestTrace();
+  const file = new ModelFile(repository.header.chunkBytes, 5);
+  file.write(0, 1);
+  const published = await publish(repository, { source: sourceOf({ file }), trace: stored?.number });
+  t.match(published, { outcome: 'published', commit: { trace: limits.tracesKept + 4 } });
+  const cannotList = Object.assign(new MemoryStore(), { capabilities: { lists: false, writes: false } });
+  for (const [key, object] of store.objects) cannotList.objects.set(key, object);
+  const reading = await Repository.open(cannotList, secrets);
+  t.teardown(() => reading[Symbol.asyncDispose]());
+  t.match(await reading.history('vm').newestTrace(), { number: limits.tracesKept + 4 });
+  await keepRecording(history, recordingOf([100]));
+  for (const [key, object] of store.objects) cannotList.objects.set(key, object);
+  t.match(
+    await reading.history('vm').newestTrace(),
+    { number: limits.tracesKept + 5 },
+    'and one that came later',
+  );
+  for (const key of store.keys('trace/')) cannotList.objects.delete(key);
+  t.equal(await reading.history('vm').readTrace(), undefined);
 });

@@ -1,6 +1,7 @@
 import * as v from 'valibot';
 import type { ObjectKey } from '../../store/index.js';
 import { DamagedObject } from '../errors.js';
+import { logPositionMax } from './object-keys.js';
 import type { CommitDraft, HostIdentity, LeaseState, LogPosition, VersionNumber } from '../types.js';
 import {
   blobReference,
@@ -51,6 +52,8 @@ export interface BranchRecord {
   readonly commit: Omit<CommitDraft, 'vmName'>;
 }
 
+const traceNumber = v.pipe(count, v.minValue(1), v.maxValue(logPositionMax));
+
 const commitFields = {
   mountPath: v.pipe(text(4095), v.startsWith('/')),
   host: hostIdentity,
@@ -62,6 +65,7 @@ const commitFields = {
     v.nullable(versionNumber),
     v.transform((parent) => parent ?? undefined),
   ),
+  trace: v.optional(traceNumber),
 };
 
 const commitSchema: v.GenericSchema<unknown, CommitRecord> = v.strictObject({
@@ -158,6 +162,7 @@ function encodeCommit(commit: Omit<CommitDraft, 'vmName'>) {
     logicalBytes: commit.logicalBytes,
     storedBytes: commit.storedBytes,
     parent: commit.parent ?? null,
+    ...(commit.trace === undefined ? {} : { trace: commit.trace }),
   };
 }
 

@@ -23,7 +23,7 @@ export class Traces {
     this.#vmId = vmId;
   }
 
-  /** Two round trips, none of which needs to know anything of the VM's log. */
+  /** Two round trips, none of which needs to know anything of the VM's log. For stores that list. */
   async newest(options: RequestOptions = {}): Promise<StoredTrace | undefined> {
     const numbers = await this.#numbers(options);
     // The newest one vanishes only while it is being replaced or removed.
@@ -32,6 +32,16 @@ export class Traces {
       if (stored !== undefined) return stored;
     }
     return undefined;
+  }
+
+  /** The newest one, as far as single requests show it that begin at a number which was the newest once. */
+  async newestFrom(number: number, options: RequestOptions = {}): Promise<StoredTrace | undefined> {
+    // As many stay in the store: if none of these is there, what there is is unreachable, and no loss but of time.
+    const numbers = Array.from({ length: limits.tracesKept }, (_, later) => number + later);
+    const isThere = (later: number) => this.#store.stat(traceKey(this.#vmId, later), options);
+    const infos = await Promise.all(numbers.map(isThere));
+    const newest = numbers.findLast((_, position) => infos[position] !== undefined);
+    return newest === undefined ? undefined : this.#readIfThere(newest, options);
   }
 
   /** Newest first; damaged ones are left out. */

@@ -60,6 +60,8 @@ export interface PublishRequest {
    * Give it in the same order when a publish is taken up again.
    */
   readonly layout?: readonly WantedChunk[];
+  /** The number of the VM's newest trace: for readers whose store cannot list. */
+  readonly trace?: number | undefined;
   /**
    * Chunks of the layout that did not change may be stored again to lie with the others: up to this part of the bytes that
    * are stored of it anyway; 0 is never. By default `limits.layoutRewriteFraction`.
@@ -182,6 +184,7 @@ async function commit(
     logicalBytes,
     storedBytes,
     parent,
+    ...(request.trace === undefined ? {} : { trace: request.trace }),
   };
   await request.beforeCommit?.(draft);
   const history = request.history ?? repository.history(vmName);

@@ -184,7 +184,7 @@ t.test('the traces', async (t) => {
 t.test('the version as a whole', async (t) => {
   const repository = await Repository.open(store, secrets, { codecThreads: 1 });
   t.teardown(() => repository[Symbol.asyncDispose]());
-  t.same(await repository.vmNames(), ['laptop']);
+  t.same(await repository.vmNames(), ['laptop', 'phone']);
   const history = repository.history('laptop');
   const head = await history.head();
   t.match(head, {
