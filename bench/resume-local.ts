@@ -11,8 +11,9 @@ import { buildGuest } from '../fixtures/guest/build.js';
 import { readTicks, waitForTick, type Tick } from '../fixtures/guest/console.js';
 import type { TrialHost } from '../fixtures/trial-host.js';
 import { Trial } from '../fixtures/trial.js';
-import type { DaemonStatus } from '../src/daemon/index.js';
+import { mountVm, type DaemonStatus } from '../src/daemon/index.js';
 import type { EngineName } from '../src/fuse/index.js';
+import { openHostHome } from '../src/host/index.js';
 import { openHypervisor, parseVmConfig } from '../src/vm/index.js';
 import { dropPageCache } from './support/page-cache.js';
 import { processorSeconds } from './support/process-time.js';
@@ -111,6 +112,7 @@ async function resumeFromDisk(
 ): Promise<Omit<ResumeSample, 'round'>> {
   const directory = join(trial.root, 'copied');
   await run('cp', ['-a', '--sparse=always', exported, directory]);
+  await dropPageCache();
   try {
     return { from, ...(await resume(trial, directory, last)), daemon: undefined };
   } finally {
@@ -124,7 +126,16 @@ async function resumeFromMount(
   engine: EngineName,
   last: Tick,
 ): Promise<Omit<ResumeSample, 'round'>> {
-  await host.isr(['mount', vmName, '--ephemeral', '--engine', engine], trial.url);
+  await dropPageCache();
+  const client = await mountVm({
+    home: await openHostHome(host.home),
+    repositoryId: trial.repositoryId,
+    repositoryUrl: trial.url,
+    mount: {
+      ...{ vmName, engine, ephemeral: true, allowOther: false, version: undefined, mountPath: undefined },
+      resuming: { prefetch: true },
+    },
+  });
   try {
     const { daemon } = await host.isr<DaemonStatus>(['status', vmName], trial.url);
     const secondsBefore = await processorSeconds(daemon.workerPid);
@@ -135,7 +146,7 @@ async function resumeFromMount(
     const status = await host.isr<DaemonStatus>(['status', vmName], trial.url);
     return { from: engine, ...figures, daemon: daemonFigures(status, spentSeconds) };
   } finally {
-    await host.isr(['umount', vmName], trial.url);
+    await client.unmount();
   }
 }
 
@@ -152,7 +163,6 @@ async function resume(
   const hypervisor = openHypervisor(parseVmConfig(await readFile(configPath, 'utf8'), configPath));
   const context = { vmName, directory, runDirectory };
   try {
-    await dropPageCache();
     const startedMs = performance.now();
     const secondsSince = (): number => (performance.now() - startedMs) / 1000;
     const running = hypervisor.resume(context).then(secondsSince);

@@ -363,6 +363,9 @@ export const limits = {
   /** Resumes that a trace remembers of each chunk, a bit each: part of the format. */
   traceResumes: 8,
 
+  /** How long a suspend or unmount waits for its trace to be stored. */
+  traceWriteTimeoutMs: 5_000,
+
   /** Traces of a VM that stay in the store: to look at, and for readers that found one while it was replaced. */
   tracesKept: 8,
 
@@ -374,6 +377,20 @@ export const limits = {
    * part of those that it stores anyway. Stored bytes stay close to what changed.
    */
   layoutRewriteFraction: 0.05,
+
+  /** Bytes of replayed chunks that are on this host and wait for the kernel to read them. */
+  replayLocalBytes: 32 * 1024 * 1024,
+
+  /** Chunks that the kernel reads at once for a replay: what it has begun to read, demand waits for. */
+  replayBatchChunks: 16,
+
+  /**
+   * Of so many chunks that a replay would bring into the page cache, one is left out, and so is at least `replayProbesMin` and at most
+   * `replayProbesMax`: whether the guest asks for these tells how good the trace still is.
+   */
+  replayChunksPerProbe: 32,
+  replayProbesMin: 4,
+  replayProbesMax: 64,
 
   /** Codec threads: sealing and opening chunks off the event loop. */
   codecThreads: 2,

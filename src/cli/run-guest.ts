@@ -6,11 +6,12 @@ import { mountRequest, type MountOptions } from './mount-options.js';
 /** The action of `start` and `resume`: they differ in the sequence only. */
 export function runGuest(
   sequence: (target: VmTarget, options: RunOptions) => Promise<RunResult>,
-): Action<[vmName: string, options: MountOptions]> {
+): Action<[vmName: string, options: MountOptions & { readonly prefetch?: boolean }]> {
   return async (context, vmName, options) => {
     const target = await context.target(vmName);
     const { mountPath, runDirectory, seconds } = await sequence(target, {
       ...mountRequest(vmName, options, target.home.configuration),
+      ...(options.prefetch === undefined ? {} : { prefetch: options.prefetch }),
       signal: context.signal,
       onStep: (step) => context.output.remark(`${vmName}: ${step}`),
     });

@@ -5,7 +5,14 @@ import type { ControlMessage, ControlMethod, ControlMethods } from './control-pr
 import { DaemonRestarted, NotMounted, RemoteError, UpgradeFailed } from './errors.js';
 import { workerProgram } from './worker-program.js';
 import type { WarmRequest } from '../fetch/index.js';
-import type { DaemonClient, DaemonStatus, PublishResult, UnmountResult, WarmResult } from './types.js';
+import type {
+  DaemonClient,
+  DaemonStatus,
+  PublishResult,
+  Resuming,
+  UnmountResult,
+  WarmResult,
+} from './types.js';
 
 interface CallOptions {
   readonly signal?: AbortSignal | undefined;
@@ -17,7 +24,7 @@ const restartTimeoutMs = 10_000;
 const retryIntervalMs = 50;
 
 /** What is simply asked again when the daemon dies over it. */
-const repeatable: ReadonlySet<ControlMethod> = new Set<ControlMethod>(['status', 'flush']);
+const repeatable: ReadonlySet<ControlMethod> = new Set<ControlMethod>(['status', 'flush', 'resuming']);
 
 /** A `DaemonClient` over the control socket. One connection a call; nothing to close. */
 export class ControlClient implements DaemonClient {
@@ -77,6 +84,10 @@ export class ControlClient implements DaemonClient {
       if (program.parameters.includes(daemon.program)) return;
       throw new UpgradeFailed(this.#vmName, program.parameters.join(' '));
     }
+  }
+
+  async resuming(options: Resuming): Promise<void> {
+    await this.#call('resuming', options);
   }
 
   unmount(): Promise<UnmountResult> {

@@ -5,7 +5,7 @@
  */
 import type { Progress } from '../base/index.js';
 import type { WarmRequest } from '../fetch/index.js';
-import type { DaemonStatus, PublishResult, UnmountResult, WarmResult } from './types.js';
+import type { DaemonStatus, PublishResult, Resuming, UnmountResult, WarmResult } from './types.js';
 import type { Program } from './supervisor-protocol.js';
 import type { WireError } from './errors.js';
 
@@ -14,6 +14,7 @@ export interface ControlMethods {
   flush: { parameters: Record<string, never>; result: null };
   publish: { parameters: { readonly releaseLease: boolean }; result: PublishResult };
   warm: { parameters: WarmRequest; result: WarmResult };
+  resuming: { parameters: Resuming; result: null };
   upgrade: { parameters: { readonly program: Program }; result: null };
   unmount: { parameters: Record<string, never>; result: UnmountResult };
 }

@@ -25,6 +25,7 @@ export type {
   DaemonStatus,
   MountRequest,
   PublishResult,
+  Resuming,
   UnmountResult,
   WarmResult,
 } from './types.js';

@@ -20,10 +20,11 @@ import { protectWorker } from './protection.js';
 import { removeRecord, writeRecord } from './record.js';
 import { VmSession } from './session.js';
 import { NotSupervised } from './errors.js';
+import { ResumedRun } from './replay/index.js';
 import { Supervision } from './supervision.js';
 import type { Program } from './supervisor-protocol.js';
 import { workerProgram } from './worker-program.js';
-import type { DaemonStatus, MountRequest, UnmountResult } from './types.js';
+import type { DaemonStatus, MountRequest, Resuming, UnmountResult } from './types.js';
 
 const debug = createDebug('isr:daemon');
 
@@ -73,6 +74,8 @@ export class MountedVm {
   readonly #resources: ResourceStack;
   #server: ControlServer | undefined;
   #unmounting: Promise<UnmountResult> | undefined;
+  /** The guest that was resumed last. */
+  #run: ResumedRun | undefined;
   readonly #end: () => void;
 
   private constructor(
@@ -132,6 +135,8 @@ export class MountedVm {
       const mounted = new MountedVm(session, engine, supervision, mountPath, resources);
       await mounted.#announce();
       session.repository.codec.start();
+      // After a crash the guest runs already.
+      if (takeOver === undefined) mounted.#run = mounted.#beginRun(request.mount.resuming);
       return mounted;
     } catch (error) {
       // A mount that goes on is the supervisor's, which tries again.
@@ -166,6 +171,7 @@ export class MountedVm {
       dirtyBytes: dirty.bytes,
       changedFiles: dirty.changedFiles,
       fetch: session.fetcher.status(),
+      replay: this.#run?.replay,
     };
   }
 
@@ -183,6 +189,8 @@ export class MountedVm {
 
   async #unmount(options: { readonly lazy: boolean }): Promise<UnmountResult> {
     await this.#session.whenPublished();
+    // A replay uses the mount.
+    await this.#run?.end();
     // What cannot be flushed must not be unmounted: the program that wrote it can still react.
     await this.#session.flush();
     if (options.lazy) await this.#engine.unmount({ lazy: true });
@@ -206,6 +214,7 @@ export class MountedVm {
   /** Somebody else unmounted. */
   async #endAfterUnmount(): Promise<UnmountResult> {
     await this.#session.whenPublished();
+    await this.#run?.end();
     await this.#engine.unmount({ lazy: true });
     return this.#finish();
   }
@@ -280,6 +289,20 @@ export class MountedVm {
     if (await supervision.makeRoomFor(program)) process.exit(0);
   }
 
+  /** Undefined for a branch: it has no next resume. */
+  #beginRun(resuming: Resuming | undefined): ResumedRun | undefined {
+    const session = this.#session;
+    const { origin, history, manifest, fetcher, fileSystem } = session;
+    if (origin.kind === 'branch' || resuming === undefined) return undefined;
+    return new ResumedRun({
+      ...{ history, manifest, fetcher, fileSystem, ...resuming },
+      version: origin.commit.version,
+      chunkBytes: session.repository.header.chunkBytes,
+      engine: this.#engine,
+      mountPath: this.mountPath,
+    });
+  }
+
   #handlers(): ControlHandlers {
     const session = this.#session;
     return {
@@ -288,7 +311,17 @@ export class MountedVm {
         await session.flush();
         return null;
       },
-      publish: ({ releaseLease }, call) => session.publish({ releaseLease, ...call }),
+      publish: async ({ releaseLease }, call) => {
+        // Versions are laid out as the last resume says.
+        await this.#run?.end();
+        return session.publish({ releaseLease, ...call });
+      },
+      resuming: async (resuming) => {
+        await this.#run?.halt();
+        void this.#run?.end();
+        this.#run = this.#beginRun(resuming);
+        return null;
+      },
       warm: (request, call) => session.warm(request, call),
       upgrade: async ({ program }) => {
         const { unsupervised } = this.#processes();

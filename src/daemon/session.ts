@@ -163,6 +163,15 @@ export class VmSession implements AsyncDisposable {
     return this.#origin;
   }
 
+  get history(): VmHistory {
+    return this.#parts.history;
+  }
+
+  /** The version that the overlay lies over. */
+  get manifest(): Manifest {
+    return this.#manifest;
+  }
+
   get mountPath(): string {
     return originCommit(this.#origin).mountPath;
   }

@@ -1,6 +1,7 @@
 import type { ProgressListener } from '../base/index.js';
 import type { FetchStatus, WarmRequest } from '../fetch/index.js';
 import type { Protection } from '../system/index.js';
+import type { ReplayStatus } from './replay/index.js';
 import type { EngineName, EngineStatus } from '../fuse/index.js';
 import type { LeaseState } from '../repo/index.js';
 
@@ -16,6 +17,13 @@ export interface MountRequest {
   readonly allowOther: boolean;
   /** Lookaside places, asked before those of the configuration. */
   readonly tiers?: readonly string[];
+  /** A guest is resumed from it next: see `DaemonClient.resuming`. */
+  readonly resuming?: Resuming;
+}
+
+export interface Resuming {
+  /** Bring what earlier resumes touched before the guest asks for it. */
+  readonly prefetch: boolean;
 }
 
 export interface DaemonStatus {
@@ -49,6 +57,8 @@ export interface DaemonStatus {
   readonly dirtyBytes: number;
   readonly changedFiles: number;
   readonly fetch: FetchStatus;
+  /** Undefined unless a resume here had a trace to replay. */
+  readonly replay: ReplayStatus | undefined;
 }
 
 export interface PublishResult {
@@ -91,6 +101,10 @@ export interface DaemonClient {
     request: WarmRequest,
     options: { readonly signal?: AbortSignal; readonly onProgress?: ProgressListener },
   ): Promise<WarmResult>;
+  /**
+   * A guest is about to be resumed: what it touches is recorded from now on, for the next time. Returns at once.
+   */
+  resuming(options: Resuming): Promise<void>;
   /**
    * Has the program that this process belongs to serve the mount from now on, which programs that use it do not
    * notice. `NotSupervised`, `UpgradeFailed`.

@@ -1,6 +1,13 @@
 import { setImmediate as eventLoopTurn, setTimeout as sleep } from 'node:timers/promises';
 import { Cancelled, limits } from '../base/index.js';
-import { DamagedObject, packKey, type BlobReference, type ChunkMap, type FileMap } from '../repo/index.js';
+import {
+  DamagedObject,
+  packKey,
+  type BlobReference,
+  type ChunkMap,
+  type FileMap,
+  type MapEntry,
+} from '../repo/index.js';
 import type { ChunkPlace } from '../resident/index.js';
 import { AbortScope } from './abort-scope.js';
 import { Turnstile } from './turnstile.js';
@@ -71,6 +78,12 @@ export class VersionFile implements BaseFile {
       if (chunksToOpen > chunksToOpenMax || !this.#fetcher.isLocal(entry)) return false;
     }
     return true;
+  }
+
+  async chunk(chunkIndex: number, options: FetchOptions): Promise<MapEntry | undefined> {
+    if (chunkIndex >= this.#chunks.chunkCount) return undefined;
+    const { fetchClass, signal } = options;
+    return this.#chunksFor(fetchClass).entry(chunkIndex, signal === undefined ? {} : { signal });
   }
 
   async read(offsetBytes: number, into: Uint8Array, options: FetchOptions): Promise<void> {

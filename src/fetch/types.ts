@@ -1,4 +1,4 @@
-import type { BlobKind, BlobReader, BlobReference, FileMap } from '../repo/index.js';
+import type { BlobKind, BlobReader, BlobReference, FileMap, MapEntry } from '../repo/index.js';
 import type { ChunkPlace, SharedChunkCells } from '../resident/index.js';
 import type { LocalCacheStatus } from './local-cache.js';
 
@@ -105,6 +105,9 @@ export interface BaseFile {
    * than `openBytesMax` (any number if not said); two chunks always may. Looks at the local disk's directory, never waits.
    */
   isLocal(offsetBytes: number, lengthBytes: number, openBytesMax?: number): boolean;
+
+  /** What the version says of a chunk; undefined after the last one. Loads map nodes. */
+  chunk(chunkIndex: number, options: FetchOptions): Promise<MapEntry | undefined>;
 
   /** Fills `into`. Bytes past the end of the file are zero. Fails closed: never partial data. */
   read(offsetBytes: number, into: Uint8Array, options: FetchOptions): Promise<void>;

@@ -1,15 +1,16 @@
 import { Cancelled, limits, type MaybePromise } from '../base/index.js';
-import type { FetchOptions, SoughtBytes } from '../fetch/index.js';
+import type { FetchClass, FetchOptions, SoughtBytes } from '../fetch/index.js';
 import type { LocalReadTable } from '../resident/index.js';
 import { FileSystemError } from './errors.js';
 import { newPageEdges, type FileContent, type PageEdges } from './file-content.js';
+import { FirstTouches, type TouchListener } from './first-touches.js';
 import type { Gate } from './gate.js';
 import type { Handles, OpenFile } from './handles.js';
 import { HoleSearch } from './hole-search.js';
 import type { FileInode } from './inode.js';
 import type { Overlay } from './overlay.js';
 import { pageBytes } from './page-bitmap.js';
-import { notLocal, type HandleId } from './types.js';
+import { notLocal, type HandleId, type ReadIntent } from './types.js';
 
 /** Half-open, in bytes. */
 interface ByteInterval {
@@ -28,6 +29,7 @@ export class FileAccess {
   readonly #now: () => bigint;
   readonly #onError: (error: unknown) => void;
   #localReads: LocalReadTable | undefined;
+  #touches: FirstTouches | undefined;
   /** For changes that are made at once. */
   readonly #edges = newPageEdges();
 
@@ -50,11 +52,15 @@ export class FileAccess {
     this.#localReads = table;
   }
 
+  watchTouches(listener: TouchListener | undefined): void {
+    this.#touches = listener && new FirstTouches(listener, (file) => this.#overlay.table.pathOf(file));
+  }
+
   read(
     handle: HandleId,
     offsetBytes: number,
     into: Uint8Array,
-    intent: 'demand' | 'ahead',
+    intent: ReadIntent,
     signal: AbortSignal | undefined,
   ): MaybePromise<number | typeof notLocal> {
     const open = this.handles.get(handle);
@@ -63,8 +69,10 @@ export class FileAccess {
     const lengthBytes = Math.min(into.length, content.sizeBytes - offsetBytes);
     if (lengthBytes <= 0) return 0;
     const wanted = lengthBytes === into.length ? into : into.subarray(0, lengthBytes);
+    if (intent === 'replay') return this.#replay(open.file, offsetBytes, wanted, signal);
     if (content.readNow(offsetBytes, wanted)) {
       open.served(offsetBytes, lengthBytes);
+      this.#touches?.note(open.file, offsetBytes, lengthBytes);
       if (this.#localReads !== undefined) {
         content.share(this.#localReads, open.file.number, offsetBytes, lengthBytes);
       }
@@ -74,8 +82,9 @@ export class FileAccess {
     const mayRefuse = intent === 'ahead' && !open.continuesStream(offsetBytes);
     if (mayRefuse && !content.isLocal(offsetBytes, lengthBytes, limits.openBytesAhead)) return notLocal;
     open.served(offsetBytes, lengthBytes);
+    this.#touches?.note(open.file, offsetBytes, lengthBytes);
     this.#fetchAhead(open);
-    return this.#readLater(open.file, offsetBytes, wanted, signal);
+    return this.#readLater(open.file, offsetBytes, wanted, optionsOf('demand', signal));
   }
 
   write(
@@ -144,14 +153,25 @@ export class FileAccess {
     open.fetchAhead((startBytes, lengthBytes) => content.fetchBase(startBytes, lengthBytes));
   }
 
-  async #readLater(
+  /** Leaves no trace in what is known of who reads what. */
+  #replay(
     file: FileInode,
     offsetBytes: number,
     into: Uint8Array,
     signal: AbortSignal | undefined,
+  ): MaybePromise<number> {
+    if (file.content.readNow(offsetBytes, into)) return into.length;
+    return this.#readLater(file, offsetBytes, into, optionsOf('replay', signal));
+  }
+
+  async #readLater(
+    file: FileInode,
+    offsetBytes: number,
+    into: Uint8Array,
+    options: FetchOptions,
   ): Promise<number> {
     try {
-      await file.content.readLater(offsetBytes, into, demandWith(signal));
+      await file.content.readLater(offsetBytes, into, options);
       return into.length;
     } catch (error) {
       throw this.#baseError(error, file, offsetBytes);
@@ -165,7 +185,7 @@ export class FileAccess {
     signal: AbortSignal | undefined,
   ): Promise<number> {
     try {
-      return await search.later(demandWith(signal));
+      return await search.later(optionsOf('demand', signal));
     } catch (error) {
       throw this.#baseError(error, file, startBytes);
     }
@@ -236,7 +256,7 @@ export class FileAccess {
     signal: AbortSignal | undefined,
   ): Promise<void> {
     try {
-      await file.content.fetchEdges(offsetBytes, lengthBytes, edges, demandWith(signal));
+      await file.content.fetchEdges(offsetBytes, lengthBytes, edges, optionsOf('demand', signal));
     } catch (error) {
       throw this.#baseError(error, file, offsetBytes);
     }
@@ -257,8 +277,8 @@ export class FileAccess {
   }
 }
 
-function demandWith(signal: AbortSignal | undefined): FetchOptions {
-  return signal === undefined ? { fetchClass: 'demand' } : { fetchClass: 'demand', signal };
+function optionsOf(fetchClass: FetchClass, signal: AbortSignal | undefined): FetchOptions {
+  return signal === undefined ? { fetchClass } : { fetchClass, signal };
 }
 
 /** Places that no file reaches are fine: nothing is there. */

@@ -133,6 +133,22 @@ export class FileContent {
     return local;
   }
 
+  /** Chunks of the base that a read of the range looks into, as far as they are known not to be zero. */
+  baseChunks(offsetBytes: number, lengthBytes: number): readonly number[] {
+    const found: number[] = [];
+    this.#forEachRun(offsetBytes, lengthBytes, (at, runBytes, present) => {
+      const visible = present ? 0 : this.#visibleBytes(at, runBytes);
+      if (visible === 0) return;
+      const base = this.base();
+      const { chunkBytes } = base.map;
+      const last = Math.floor((at + visible - 1) / chunkBytes);
+      for (let chunk = Math.floor(at / chunkBytes); chunk <= last; chunk += 1) {
+        if (base.resident(chunk) !== 'zero') found.push(chunk);
+      }
+    });
+    return found;
+  }
+
   /**
    * Loads what a write of this range needs of the base, if that is in memory, and says whether it was. Most writes
    * need nothing: whole pages, pages that the overlay has, pages after the base.

@@ -63,6 +63,12 @@ export interface DirectoryEntry {
   readonly attributes: Attributes;
 }
 
+/**
+ * Why something is read: a program wants it, the kernel guesses that one will, or a replay brings what an earlier run wanted.
+ * Only guesses may be refused.
+ */
+export type ReadIntent = 'demand' | 'ahead' | 'replay';
+
 /** Answer to a read-ahead whose data is not on this host: the engine tells the kernel `EAGAIN`, which then asks for what it really needs. */
 export const notLocal = Symbol('not local');
 
@@ -162,7 +168,7 @@ export interface FileSystem {
     handle: HandleId,
     offsetBytes: number,
     into: Uint8Array,
-    intent: 'demand' | 'ahead',
+    intent: ReadIntent,
     signal?: AbortSignal,
   ): MaybePromise<number | typeof notLocal>;
 

@@ -14,6 +14,7 @@ import { bootId } from '../system/index.js';
 import { FileSystemBusy, FileSystemError, localDiskError } from './errors.js';
 import { checkNewAttribute, extendedAttribute } from './extended-attributes.js';
 import { checkOffset, checkSize, FileAccess } from './file-access.js';
+import type { TouchListener } from './first-touches.js';
 import { Gate } from './gate.js';
 import { Handles } from './handles.js';
 import { attributesOf, isUnlinked, modeTypes, type FileInode, type Inode } from './inode.js';
@@ -37,6 +38,7 @@ import {
   type HandleId,
   type InodeNumber,
   type notLocal,
+  type ReadIntent,
   type Recalled,
   type RenameMode,
   type RequestId,
@@ -295,10 +297,15 @@ export class VmFileSystem implements FileSystem, AsyncDisposable {
     handle: HandleId,
     offsetBytes: number,
     into: Uint8Array,
-    intent: 'demand' | 'ahead',
+    intent: ReadIntent,
     signal?: AbortSignal,
   ): MaybePromise<number | typeof notLocal> {
     return this.#access.read(handle, offsetBytes, into, intent, signal);
+  }
+
+  /** From now on `listener` is told of the first read of each chunk of the version; of none any more if undefined. */
+  watchTouches(listener: TouchListener | undefined): void {
+    this.#access.watchTouches(listener);
   }
 
   shareReads(): SharedLocalReads {

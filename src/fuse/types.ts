@@ -51,6 +51,12 @@ export interface Engine extends AsyncDisposable {
 
   status(): EngineStatus;
 
+  /**
+   * What this process opens from now on is read for a replay: whole, and for nobody who waits. Engines that cannot tell
+   * who opens a file lack it.
+   */
+  replayFor?(processId: number | undefined): void;
+
   /** What another process needs to go on with the mount; undefined where the engine or the kernel cannot. */
   readonly connection?: (MountConnection & { readonly fd: number }) | undefined;
 }

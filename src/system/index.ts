@@ -7,6 +7,7 @@ export { inheritedLock, lockFile, type FileLock } from './file-lock.js';
 export { makeFifo, setTimes, setUserAttribute, userAttributes } from './file-metadata.js';
 export { SystemCallError } from './libc.js';
 export { mountFileSystem } from './mount.js';
+export { readAhead } from './page-cache.js';
 export { bootId, isProcessAlive, processStartTime } from './process.js';
 export { leaveSharedDescriptors } from './own-descriptors.js';
 export { protectFromMemoryPressure, type Protection } from './protection.js';

@@ -17,6 +17,7 @@ interface Linux {
   readonly prctl: (option: number, two: number, three: number, four: number, five: number) => number;
   readonly unshare: (flags: number) => number;
   readonly recvmsg: (socket: number, message: object, flags: number) => number;
+  readonly posix_fadvise: (fd: number, offsetBytes: number, lengthBytes: number, advice: number) => number;
   /** The error number of the last call on this thread; read it before anything else runs. */
   readonly errno: () => number;
 }
@@ -63,6 +64,9 @@ function loadLinux(): Linux {
       'int prctl(int option, unsigned long two, unsigned long three, unsigned long four, unsigned long five)',
     ) as Linux['prctl'],
     unshare: call('int unshare(int flags)') as Linux['unshare'],
+    posix_fadvise: call(
+      'int posix_fadvise64(int fd, int64_t offset, int64_t length, int advice)',
+    ) as Linux['posix_fadvise'],
     recvmsg: call('int64_t recvmsg(int socket, _Inout_ isr_msghdr *message, int flags)') as Linux['recvmsg'],
     errno: () => koffi.errno(),
   };

@@ -1,6 +1,7 @@
 import { limits } from '../base/index.js';
 import type { Trace, TraceEntry } from '../repo/index.js';
 import { ageInResumes, timesSeen } from './likely.js';
+import { chunkKey } from './probes.js';
 
 /** What the order until now counts against one more recording: more would be slow to follow a guest that changed. */
 const knownWeightMax = 3;
@@ -25,12 +26,21 @@ interface Core {
  * ranks come close to the order with the fewest swaps against all that they are made of, one odd resume moves a chunk by a
  * quarter of the way, a lasting change arrives within a few places, and nothing needs to be remembered but the order.
  * Times would not do: they follow the link. Chunks that only one side has come after those that they came after there.
+ *
+ * `assumed`: chunks, by `chunkKey`, that count as touched by the newest resume though it did not record them; see `Probes`.
  */
-export function mergeTraces(known: Trace | undefined, recorded: Trace): Trace {
+export function mergeTraces(
+  known: Trace | undefined,
+  recorded: Trace,
+  assumed: ReadonlySet<string> = new Set(),
+): Trace {
   // Indexes of chunks of another size mean other places.
   if (known?.chunkBytes !== recorded.chunkBytes) return recorded;
   const age = Math.min(recorded.resumes, limits.traceResumes);
-  const aged = known.entries.map((entry) => ({ ...entry, seenIn: (entry.seenIn << age) & rememberedMask }));
+  const aged = known.entries.map((entry) => {
+    const newest = assumed.has(chunkKey(entry)) ? 1 : 0;
+    return { ...entry, seenIn: ((entry.seenIn << age) & rememberedMask) | newest };
+  });
   const { leading, cores } = alignRanks(aged, recorded.entries);
   const entries = leading.filter(isRemembered);
   for (const { entry, onlyRecorded, onlyKnown } of cores.sort(byRank)) {
@@ -52,10 +62,10 @@ function alignRanks(
   known: readonly TraceEntry[],
   recorded: readonly TraceEntry[],
 ): { readonly leading: TraceEntry[]; readonly cores: Core[] } {
-  const recordedByKey = new Map(recorded.map((entry) => [keyOf(entry), entry]));
+  const recordedByKey = new Map(recorded.map((entry) => [chunkKey(entry), entry]));
   const knownRanks = new Map<string, { readonly rank: number; readonly entry: TraceEntry }>();
   for (const entry of known) {
-    const key = keyOf(entry);
+    const key = chunkKey(entry);
     if (recordedByKey.has(key)) knownRanks.set(key, { rank: knownRanks.size, entry });
   }
   const coreByKey = new Map<string, Core>();
@@ -80,7 +90,7 @@ function alignRanks(
   const leadingKnown: TraceEntry[] = [];
   place = leadingKnown;
   for (const entry of known) {
-    const core = coreByKey.get(keyOf(entry));
+    const core = coreByKey.get(chunkKey(entry));
     if (core === undefined) place.push(entry);
     else place = core.onlyKnown;
   }
@@ -101,8 +111,4 @@ function bounded(entries: readonly TraceEntry[]): readonly TraceEntry[] {
     .sort((one, other) => timesSeen(other) - timesSeen(one) || ageInResumes(one) - ageInResumes(other));
   const kept = new Set(byWorth.slice(0, limits.traceTouches));
   return kept.size === entries.length ? entries : entries.filter((entry) => kept.has(entry));
-}
-
-function keyOf({ path, chunkIndex }: TraceEntry): string {
-  return `${chunkIndex} ${path}`;
 }

@@ -11,6 +11,7 @@ import {
   type DaemonClient,
   type MountRequest,
   type PublishResult,
+  type Resuming,
 } from '../daemon/index.js';
 import type { VmPaths } from '../host/index.js';
 import {
@@ -42,7 +43,11 @@ export interface SequenceOptions {
   readonly onStep?: (step: string) => void;
 }
 
-export type RunOptions = SequenceOptions & Omit<MountRequest, 'vmName'>;
+export type RunOptions = SequenceOptions &
+  Omit<MountRequest, 'vmName'> & {
+    /** For a resume: bring what earlier resumes touched before the guest asks for it. Default: yes. */
+    readonly prefetch?: boolean;
+  };
 
 export interface RunResult {
   readonly mountPath: string;
@@ -147,9 +152,11 @@ async function run(
   const { guest: before } = await readGuestEntry(paths);
   if ((before === 'saved' || before === 'stopped') && !options.ephemeral) throw new SuspendUnfinished(vmName);
   const hadChanges = (await readLocalChanges(target)).changedFiles > 0;
-  const mounted = await ensureMounted(target, options, paths);
+  const mounted = await ensureMounted(target, options, paths, step);
   const record = new RunJournal(paths, before, step, options.ephemeral);
   try {
+    // Before all else: the hypervisor takes a while to start. With a mount of ours it began already.
+    if (step === 'resuming' && !mounted.byUs) await mounted.client.resuming(resumingWith(options));
     const hypervisor = await readHypervisor(vmName, mounted.mountPath);
     record.hypervisor = hypervisor.kind;
     const context: HypervisorContext = {
@@ -292,6 +299,7 @@ async function ensureMounted(
   target: VmTarget,
   options: RunOptions,
   paths: VmPaths,
+  step: Step,
 ): Promise<{ readonly client: DaemonClient; readonly mountPath: string; readonly byUs: boolean }> {
   const running = await connectDaemon(paths, target.vmName);
   if (running !== undefined) {
@@ -302,10 +310,17 @@ async function ensureMounted(
   const { version, mountPath, ephemeral, engine, allowOther, tiers = [] } = options;
   const client = await mountVm({
     ...target,
-    mount: { vmName: target.vmName, version, mountPath, ephemeral, engine, allowOther, tiers },
+    mount: {
+      ...{ vmName: target.vmName, version, mountPath, ephemeral, engine, allowOther, tiers },
+      ...(step === 'resuming' ? { resuming: resumingWith(options) } : {}),
+    },
     ...(options.signal === undefined ? {} : { signal: options.signal }),
   });
   return { client, mountPath: client.mountPath, byUs: true };
+}
+
+function resumingWith({ prefetch = true }: RunOptions): Resuming {
+  return { prefetch };
 }
 
 async function readHypervisor(vmName: string, mountPath: string): Promise<Hypervisor> {

@@ -15,6 +15,7 @@ import {
   type FileSystemUsage,
   type HandleId,
   type InodeNumber,
+  type ReadIntent,
   type RenameMode,
 } from '../../src/fs/index.js';
 
@@ -69,7 +70,7 @@ export interface ModelRead {
   readonly inode: InodeNumber;
   readonly offsetBytes: number;
   readonly lengthBytes: number;
-  readonly intent: 'demand' | 'ahead';
+  readonly intent: ReadIntent;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -281,7 +282,7 @@ export class ModelFileSystem implements FileSystem {
     handle: HandleId,
     offsetBytes: number,
     into: Uint8Array,
-    intent: 'demand' | 'ahead',
+    intent: ReadIntent,
     signal?: AbortSignal,
   ): MaybePromise<number | typeof notLocal> {
     const { node, flags } = this.#handle(handle);

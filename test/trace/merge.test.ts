@@ -9,7 +9,8 @@ const anyRecording = fc.uniqueArray(fc.nat(30), { maxLength: 20 }).map(recording
 const anyRecordings = fc.array(anyRecording, { minLength: 1, maxLength: 12 });
 
 const merged = (recordings: readonly Trace[]): Trace =>
-  recordings.reduce<Trace | undefined>(mergeTraces, undefined) ?? recordingOf([]);
+  recordings.reduce<Trace | undefined>((known, recorded) => mergeTraces(known, recorded), undefined) ??
+  recordingOf([]);
 const chunksOf = (trace: Pick<Trace, 'entries'>) => trace.entries.map(({ chunkIndex }) => chunkIndex);
 const lastOf = (recordings: readonly Trace[]) => recordings.slice(-limits.traceResumes);
 

@@ -12,6 +12,7 @@ export function configure(command: Command, bind: Bind): void {
     )
     .argument('<vm>', 'name of the VM', parseVmName);
   addMountOptions(command)
+    .option('--no-prefetch', 'bring nothing before the guest asks for it')
     .addHelpText('after', examples('isr resume web', 'isr resume web --ephemeral'))
     .action(bind(runGuest(resumeVm)));
 }

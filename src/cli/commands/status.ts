@@ -168,6 +168,7 @@ function describeMounted(vm: LocalVm, mount: DaemonStatus, here: HostIdentity): 
     ['Link', describeLink(fetch.link)],
     ...fetch.tiers.map((tier) => ['Tier', describeTier(tier)] as [string, string]),
     ['Trouble', describeTrouble(fetch.trouble)],
+    ...(mount.replay === undefined ? [] : [['Replay', describeReplay(mount.replay)] as [string, string]]),
     ['Requests', `${engine.requests} through ${engine.name}, ${engine.requestsWaiting} waiting`],
     ['Errors', describeErrors(mount)],
     ['Daemon', `process ${daemon.workerPid}, ${formatBytes(daemon.residentBytes)} resident`],
@@ -254,6 +255,16 @@ function describeTrouble(trouble: FetchStatus['trouble']): string {
   ];
   const happened = kinds.filter(([count]) => count > 0).map(([count, what]) => `${count} ${what}`);
   return happened.length === 0 ? 'none' : `requests: ${happened.join(', ')}`;
+}
+
+function describeReplay({
+  chunks,
+  localChunks,
+  pulledChunks,
+  isDone,
+}: NonNullable<DaemonStatus['replay']>): string {
+  const progress = `${localChunks} of ${formatCount(chunks, 'chunk')} on this host, ${pulledChunks} in the page cache`;
+  return isDone ? `done: ${progress}` : progress;
 }
 
 function describeErrors({ engine, fetch }: DaemonStatus): string {

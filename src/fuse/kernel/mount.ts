@@ -123,6 +123,10 @@ class KernelEngine implements Engine {
     return { fd: this.#fd, mount: this.#mount, agreement: this.#agreement };
   }
 
+  replayFor(processId: number | undefined): void {
+    this.#connection.requests.replayFor(processId);
+  }
+
   status(): EngineStatus {
     return { ...this.#connection.status(), dirtyLimitLifted: this.#dirtyLimitLifted };
   }

@@ -83,7 +83,7 @@ export class Requests {
     this.agreed = new Promise((resolve) => (this.#onAgreed = resolve));
     this.#references = new References(fileSystem, life > 0);
     this.#files = new Files(fileSystem, this.#references);
-    this.#reads = new Reads(fileSystem, forgetPages);
+    this.#reads = new Reads(fileSystem, (handle) => this.#files.isReplayed(handle), forgetPages);
     this.#resent = new Resent(fileSystem, this.#references, this.#files);
     this.#handlers = tableOf({
       ...nameHandlers(fileSystem, this.#references),
@@ -111,6 +111,11 @@ export class Requests {
       errors: this.#errors,
       inodesReferenced: this.#references.size,
     };
+  }
+
+  /** What this process opens from now on is read for a replay. */
+  replayFor(processId: number | undefined): void {
+    this.#files.replayProcess = processId;
   }
 
   get somebodyWaits(): boolean {

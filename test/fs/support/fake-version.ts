@@ -82,6 +82,7 @@ export class FakeVersion {
         fill(offsetBytes, into);
       },
       residency: () => Promise.resolve({ chunks: 0, localChunks: 0 }),
+      chunk: () => Promise.reject(new Error('a file system does not ask where chunks lie')),
       warm: (offsetBytes, lengthBytes, options) => {
         this.warmed.push({ offsetBytes, lengthBytes, options });
         return this.duringWarm().then(() => ({ chunks: 0, fetchedChunks: 0, fetchedBytes: 0 }));

@@ -69,6 +69,7 @@ export class ResidentVersion {
       findSync: () => undefined,
       find: () => Promise.reject(new Error('nobody looks for holes here')),
       residency: () => Promise.resolve({ chunks: 0, localChunks: 0 }),
+      chunk: () => Promise.reject(new Error('a file system does not ask where chunks lie')),
       warm: () => Promise.reject(new Error('a file system does not warm')),
     };
   };

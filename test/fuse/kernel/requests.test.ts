@@ -18,6 +18,7 @@ import {
   fuse_open_in,
   fuse_open_out,
   fuse_read_in,
+  fuse_release_in,
   fuse_setattr_in,
   fuse_write_in,
   initFlag,
@@ -59,6 +60,30 @@ t.test('both sides agree on what they can do', async (t) => {
   const old = new FakeKernel(new ModelFileSystem());
   t.not(old.initialize(30).errno, 0, 'a kernel that is too old is refused');
   t.equal(await old.requests.agreed, undefined);
+});
+
+t.test('what a process opens for a replay is read for that, and for nothing else', (t) => {
+  const { model, kernel } = start();
+  const { inode } = addFile(model, 'file', Buffer.alloc(16 * pageBytes, 1));
+  const intents: string[] = [];
+  model.hooks.beforeRead = ({ intent }) => void intents.push(intent);
+  const openAs = (pid: number): number => {
+    const { payload } = kernel.ask('OPEN', structure(fuse_open_in, {}), { nodeid: inode, pid });
+    return Number(payload.readBigUInt64LE(fuse_open_out.at.fh));
+  };
+  const readBoth = (handle: number): void => {
+    kernel.ask('READ', readOf(handle, 0, pageBytes), { nodeid: inode });
+    kernel.ask('READ', readOf(handle, 0, 16 * pageBytes), { nodeid: inode, pid: 99 });
+  };
+  kernel.requests.replayFor(77);
+  const replayed = openAs(77);
+  readBoth(replayed);
+  readBoth(openAs(78));
+  kernel.ask('RELEASE', structure(fuse_release_in, { fh: BigInt(replayed) }), { nodeid: inode, pid: 77 });
+  kernel.requests.replayFor(undefined);
+  readBoth(openAs(77));
+  t.strictSame(intents, ['replay', 'replay', 'demand', 'ahead', 'demand', 'ahead']);
+  t.end();
 });
 
 t.test('look-ups are counted until they are forgotten', async (t) => {

@@ -70,6 +70,9 @@ export class Files {
   readonly #fileSystem: FileSystem;
   readonly #references: References;
   readonly #open = new Set<HandleId>();
+  readonly #replayed = new Set<HandleId>();
+  /** What this process opens from now on is read for a replay. */
+  replayProcess: number | undefined;
   /** Its signal goes with every write; one that waits keeps it, and there is another. */
   #spare = new AbortController();
 
@@ -88,6 +91,10 @@ export class Files {
         debug('releasing a file that was left open failed: %O', error);
       }
     }
+  }
+
+  isReplayed(handle: HandleId): boolean {
+    return this.#replayed.has(handle);
   }
 
   #openFile(exchange: Exchange): number | Promise<number> {
@@ -123,6 +130,7 @@ export class Files {
    */
   putOpen(exchange: Exchange, from: number, handle: HandleId): number {
     this.#open.add(handle);
+    if (exchange.pid === this.replayProcess) this.#replayed.add(handle);
     const { at, bytes } = fuse_open_out;
     exchange.putUint64(from + at.fh, handle);
     exchange.putUint32(from + at.open_flags, openKeepCache);
@@ -134,6 +142,7 @@ export class Files {
     exchange.require(fuse_release_in);
     const handle = exchange.uint64(fuse_release_in.at.fh) as HandleId;
     this.#open.delete(handle);
+    this.#replayed.delete(handle);
     return whenDone(this.#fileSystem.release(handle), () => 0);
   }
 

@@ -1,6 +1,12 @@
 import { constants } from 'node:fs';
 import { limits } from '../../../base/index.js';
-import { FileSystemError, notLocal, type FileSystem, type HandleId } from '../../../fs/index.js';
+import {
+  FileSystemError,
+  notLocal,
+  type FileSystem,
+  type HandleId,
+  type ReadIntent,
+} from '../../../fs/index.js';
 import type { Exchange, Handlers } from '../exchange.js';
 import type { CachedRange } from '../notifications.js';
 import { fuse_read_in } from '../protocol.js';
@@ -14,6 +20,7 @@ export class Reads {
   readonly handlers: Handlers = { READ: (exchange) => this.#read(exchange) };
 
   readonly #fileSystem: FileSystem;
+  readonly #isReplayed: (handle: HandleId) => boolean;
   readonly #forgetPages: (range: CachedRange) => void;
   readonly #refusedAhead = new RefusedAhead();
   #waiting = 0;
@@ -21,9 +28,14 @@ export class Reads {
   /** Its signal goes with every read; a read that waits keeps it, and there is another. */
   #spare = new AbortController();
 
-  /** `forgetPages`: has the kernel forget pages of its cache. */
-  constructor(fileSystem: FileSystem, forgetPages: (range: CachedRange) => void) {
+  /** `isReplayed`: whether a handle is a replay's. `forgetPages`: has the kernel forget pages of its cache. */
+  constructor(
+    fileSystem: FileSystem,
+    isReplayed: (handle: HandleId) => boolean,
+    forgetPages: (range: CachedRange) => void,
+  ) {
     this.#fileSystem = fileSystem;
+    this.#isReplayed = isReplayed;
     this.#forgetPages = forgetPages;
   }
 
@@ -40,7 +52,7 @@ export class Reads {
     const sizeBytes = exchange.uint32(at.size);
     if (sizeBytes > transferBytesMax) throw new FileSystemError('EINVAL', 'A read is longer than agreed.');
     const isGuess = sizeBytes > pageBytes && (exchange.uint32(at.flags) & constants.O_DIRECT) === 0;
-    const intent = isGuess ? 'ahead' : 'demand';
+    const intent = this.#isReplayed(handle) ? 'replay' : isGuess ? 'ahead' : 'demand';
     if (this.#waiting >= limits.kernelRequestsWaiting) {
       return this.#readWhileCrowded(exchange, handle, offsetBytes, sizeBytes, intent);
     }
@@ -52,7 +64,7 @@ export class Reads {
     handle: HandleId,
     offsetBytes: number,
     sizeBytes: number,
-    intent: 'demand' | 'ahead',
+    intent: ReadIntent,
   ): number | Promise<number> {
     const into = exchange.payload(sizeBytes);
     const controller = exchange.abort ?? this.#spare;
@@ -75,7 +87,7 @@ export class Reads {
     handle: HandleId,
     offsetBytes: number,
     sizeBytes: number,
-    intent: 'demand' | 'ahead',
+    intent: ReadIntent,
   ): number | Promise<number> {
     const into = exchange.payload(sizeBytes);
     const read = this.#fileSystem.read(handle, offsetBytes, into, 'ahead', this.#spare.signal);
