@@ -141,7 +141,7 @@ starts = range(0, len(ram), chunk)
 for start in starts:
     assert ram[start + 5 * page] == 7
     ram[start + 5 * page] = 9
-time.sleep(0.3)
+time.sleep(1.5)
 for start in starts:
     for number in range(32):
         at = start + number * page
