@@ -292,12 +292,13 @@ export class MountedVm {
   /** Undefined for a branch: it has no next resume. */
   #beginRun(resuming: Resuming | undefined): ResumedRun | undefined {
     const session = this.#session;
-    const { origin, history, manifest, fetcher, fileSystem } = session;
+    const { origin, history, fetcher, fileSystem } = session;
     if (origin.kind === 'branch' || resuming === undefined) return undefined;
     return new ResumedRun({
-      ...{ history, manifest, fetcher, fileSystem, ...resuming },
+      ...{ history, fetcher, fileSystem, ...resuming },
       version: origin.commit.version,
       chunkBytes: session.repository.header.chunkBytes,
+      readManifest: (signal) => session.readManifest(signal),
       engine: this.#engine,
       mountPath: this.mountPath,
     });

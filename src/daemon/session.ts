@@ -167,11 +167,6 @@ export class VmSession implements AsyncDisposable {
     return this.#parts.history;
   }
 
-  /** The version that the overlay lies over. */
-  get manifest(): Manifest {
-    return this.#manifest;
-  }
-
   get mountPath(): string {
     return originCommit(this.#origin).mountPath;
   }
@@ -233,7 +228,7 @@ export class VmSession implements AsyncDisposable {
   async residency(signal: AbortSignal): Promise<{ readonly total: number; readonly local: number }> {
     let total = 0;
     let local = 0;
-    for (const inode of (await this.#readManifest(signal)).inodes.values()) {
+    for (const inode of (await this.readManifest(signal)).inodes.values()) {
       if (inode.kind !== 'file') continue;
       const file = await this.fetcher.openFile(inode.content).residency({ fetchClass: 'background', signal });
       total += file.chunks;
@@ -247,7 +242,7 @@ export class VmSession implements AsyncDisposable {
     request: WarmRequest,
     options: { readonly signal?: AbortSignal; readonly onProgress?: ProgressListener },
   ): Promise<WarmResult> {
-    return warmFiles(await this.#readManifest(options.signal), this.fetcher, request, options);
+    return warmFiles(await this.readManifest(options.signal), this.fetcher, request, options);
   }
 
   /**
@@ -273,7 +268,8 @@ export class VmSession implements AsyncDisposable {
     await this.#parts.resources[Symbol.asyncDispose]();
   }
 
-  async #readManifest(signal: AbortSignal | undefined): Promise<Manifest> {
+  /** The version that the overlay lies over. Fetched when it is first wanted, where a worker goes on without the store. */
+  async readManifest(signal: AbortSignal | undefined): Promise<Manifest> {
     const options = signal === undefined ? {} : { signal };
     this.#manifest ??= await loadManifest(originCommit(this.#base).manifest, this.fetcher, options);
     return this.#manifest;

@@ -14,7 +14,7 @@ export interface ResumedRunRequest {
   readonly version: VersionNumber;
   readonly chunkBytes: number;
   readonly history: VmHistory;
-  readonly manifest: Manifest;
+  readonly readManifest: (signal: AbortSignal) => Promise<Manifest>;
   readonly fetcher: Fetcher;
   readonly fileSystem: Pick<VmFileSystem, 'watchTouches'>;
   readonly engine: Pick<Engine, 'replayFor'>;
@@ -84,9 +84,10 @@ export class ResumedRun {
       const trace = await this.#readTrace();
       if (!this.#stop.signal.aborted && trace !== undefined) {
         const chunks = likelyTouches(trace);
+        const manifest = await this.#request.readManifest(this.#stop.signal);
         const probes = new Probes(chunks, trace.resumes);
         this.#probes = probes;
-        this.#replay = new Replay({ ...this.#request, chunks, probes, puller });
+        this.#replay = new Replay({ ...this.#request, manifest, chunks, probes, puller });
         return;
       }
     } catch (error) {
