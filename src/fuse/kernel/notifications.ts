@@ -87,31 +87,23 @@ export class RangeQueue {
  * answered yet: a thread that answers could wait for itself. It has descriptors of its own: see there.
  */
 export class Notifications {
+  readonly #deviceFd: number;
   readonly #queue = new RangeQueue();
-  readonly #exited: Promise<unknown>;
+  #worker: Worker | undefined;
+  #exited: Promise<unknown> | undefined;
   #stopped = false;
   /** A thread that waits would hold up `process.exit`. */
   readonly #onExit = (): void => this.#queue.end();
 
-  /** Starts the thread at once: later, its start would take the processor from a guest that resumes. */
   constructor(deviceFd: number) {
-    const workerData: NotifyingThreadData = { deviceFd, queue: this.#queue.shared };
-    const worker = new Worker(new URL('./notifying-thread.js', import.meta.url), {
-      workerData,
-      execArgv: [],
-    });
-    this.#exited = new Promise((resolve) => worker.once('exit', resolve));
-    worker.once('error', (error) => {
-      debug('no pages are forgotten any more: %o', error);
-      this.#stopped = true;
-    });
-    process.on('exit', this.#onExit);
+    this.#deviceFd = deviceFd;
   }
 
   /** The kernel is to read these pages anew when they are wanted; what is dirty of them it writes first. Best effort. */
   invalidate(range: CachedRange): void {
     if (this.#stopped || range.lengthBytes <= 0) return;
     this.#queue.put(range);
+    if (this.#worker === undefined) this.#start();
   }
 
   /** Requests must go on being answered until it resolves. */
@@ -120,6 +112,21 @@ export class Notifications {
     this.#queue.end();
     await this.#exited;
     process.off('exit', this.#onExit);
+  }
+
+  #start(): void {
+    const workerData: NotifyingThreadData = { deviceFd: this.#deviceFd, queue: this.#queue.shared };
+    const worker = new Worker(new URL('./notifying-thread.js', import.meta.url), {
+      workerData,
+      execArgv: [],
+    });
+    this.#worker = worker;
+    this.#exited = new Promise((resolve) => worker.once('exit', resolve));
+    worker.once('error', (error) => {
+      debug('no pages are forgotten any more: %o', error);
+      this.#stopped = true;
+    });
+    process.on('exit', this.#onExit);
   }
 }
 
