@@ -12,7 +12,8 @@ export {
   StoreUnreachable,
   type StoreFailure,
 } from './errors.js';
-export { LabStore, perfectConditions, type LabConditions } from './lab-store.js';
+export { LabStore } from './lab-store.js';
+export { perfectConditions, type LabConditions } from './lab-store/conditions.js';
 export { seededRandom } from './lab-store/seeded-random.js';
 export { inOnePiece } from './request.js';
 export {

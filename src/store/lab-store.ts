@@ -1,6 +1,10 @@
 import { Cancelled, type Clock } from '../base/index.js';
-import { ObjectMissing, ObjectTruncated, StoreUnreachable } from './errors.js';
+import { ObjectMissing, ObjectTruncated, StoreRefused, StoreUnreachable } from './errors.js';
+import type { LabConditions } from './lab-store/conditions.js';
+import { drawFate, type Fate, type LabFailure } from './lab-store/fate.js';
 import { Link, turnBytes } from './lab-store/link.js';
+import { OutagePlan } from './lab-store/outage-plan.js';
+import { seededRandom } from './lab-store/seeded-random.js';
 import type {
   ByteRange,
   ObjectInfo,
@@ -10,31 +14,6 @@ import type {
   StoreCapabilities,
 } from './object-store.js';
 import { RequestGate, requirePrefix, throwIfCancelled } from './request.js';
-
-/** What the imitated network and its faults are like. Rates are probabilities of one request, 0 to 1. */
-export interface LabConditions {
-  /** Bandwidth of each direction, shared by all requests under way; `Infinity` for none to wait for. */
-  readonly megabitsPerSecond: number;
-  /** From sending a request to the first byte of its answer. */
-  readonly roundTripMs: number;
-  /** Added to the round trip: evenly distributed between 0 and this. */
-  readonly jitterMs: number;
-  /** `StoreUnreachable`; half of the requests that fail so were carried out, and only the answer was lost. */
-  readonly errorRate: number;
-  /** One bit of what `get` returns is wrong. */
-  readonly corruptRate: number;
-  /** `get` finds the object shorter than it is: `ObjectTruncated`. */
-  readonly truncateRate: number;
-}
-
-export const perfectConditions: LabConditions = {
-  megabitsPerSecond: Infinity,
-  roundTripMs: 0,
-  jitterMs: 0,
-  errorRate: 0,
-  corruptRate: 0,
-  truncateRate: 0,
-};
 
 /** Keys that one answer to a listing holds, as in S3; each answer costs a round trip. */
 const keysPerListAnswer = 1000;
@@ -53,6 +32,8 @@ export class LabStore implements ObjectStore {
   readonly #download: Link;
   readonly #gate = new RequestGate();
   readonly #lost = new Set<ObjectKey>();
+  readonly #outages: OutagePlan;
+  readonly #openedMs: number;
   #isOut = false;
 
   /** @param random Numbers in [0, 1). */
@@ -64,6 +45,9 @@ export class LabStore implements ObjectStore {
     this.#random = random;
     this.#upload = new Link(clock, conditions.megabitsPerSecond);
     this.#download = new Link(clock, conditions.megabitsPerSecond);
+    // Of their own: how often it is asked must not move the faults of requests.
+    this.#outages = new OutagePlan(conditions, seededRandom(Math.floor(random() * 2 ** 32)));
+    this.#openedMs = clock.now();
   }
 
   get capabilities(): StoreCapabilities {
@@ -83,11 +67,15 @@ export class LabStore implements ObjectStore {
   async get(key: ObjectKey, range?: ByteRange, options: RequestOptions = {}): Promise<Uint8Array> {
     return this.#request(key, options.signal, async (fate, signal) => {
       if (this.#lost.has(key)) throw new ObjectMissing({ store: this.description, key });
-      const bytes = await this.#inner.get(key, range, options);
+      const shift = shiftOf(fate, range);
+      const bytes = await this.#inner.get(key, shifted(range, shift), options);
       if (fate.isTruncated && bytes.length > 0)
         throw this.#truncated(key, range, bytes.length, fate.position);
-      await this.#download.transfer(bytes.length, signal);
-      if (fate.isCorrupted) flipBit(bytes, fate.position);
+      const arrivesBytes = fate.isCut ? Math.floor(bytes.length * fate.position) : bytes.length;
+      await this.#download.transfer(arrivesBytes, signal);
+      if (fate.isCut) throw this.#cut(key, arrivesBytes, bytes.length);
+      if (fate.isStalled) await this.#clock.delay(this.#conditions.stallMs, signal);
+      if (isCorrupted(fate, shift)) flipBit(bytes, fate.position);
       return bytes;
     });
   }
@@ -173,26 +161,30 @@ export class LabStore implements ObjectStore {
   ): AsyncGenerator<Uint8Array, void, undefined> {
     const what = `The request for ${key}`;
     const signal = options.signal ?? new AbortController().signal;
-    const fate = this.#drawFate();
+    const fate = drawFate(this.#conditions, this.#random);
     throwIfCancelled(signal, what);
     try {
       if (fate.latencyMs > 0) await this.#clock.delay(fate.latencyMs, signal);
       this.#requireNoOutage(key);
-      if (fate.isRequestLost) throw this.#unreachable(key, 'the request was lost');
+      if (fate.failure?.isCarriedOut === false) throw this.#failed(key, fate.failure);
       if (this.#lost.has(key)) throw new ObjectMissing({ store: this.description, key });
+      const shift = shiftOf(fate, range);
       const faultAtBytes = Math.floor(range.lengthBytes * fate.position);
       let doneBytes = 0;
-      for await (const piece of turnsOf(this.#inner.read(key, range, options))) {
+      for await (const piece of turnsOf(this.#inner.read(key, shifted(range, shift), options))) {
         await this.#download.transfer(piece.length, signal);
         this.#requireNoOutage(key);
-        const isStruck = doneBytes + piece.length > faultAtBytes && doneBytes <= faultAtBytes;
-        if (isStruck && fate.isTruncated) throw this.#truncated(key, range, range.lengthBytes, fate.position);
-        if (isStruck && fate.isAnswerLost) throw this.#unreachable(key, 'the answer was lost');
-        if (isStruck && fate.isCorrupted) flipBit(piece, (faultAtBytes - doneBytes) / piece.length);
+        if (doneBytes + piece.length > faultAtBytes && doneBytes <= faultAtBytes) {
+          if (fate.isTruncated) throw this.#truncated(key, range, range.lengthBytes, fate.position);
+          if (fate.failure !== undefined) throw this.#failed(key, fate.failure);
+          if (fate.isCut) throw this.#cut(key, faultAtBytes, range.lengthBytes);
+          if (fate.isStalled) await this.#clock.delay(this.#conditions.stallMs, signal);
+          if (isCorrupted(fate, shift)) flipBit(piece, (faultAtBytes - doneBytes) / piece.length);
+        }
         doneBytes += piece.length;
         yield piece;
       }
-      if (fate.isAnswerLost) throw this.#unreachable(key, 'the answer was lost');
+      if (fate.failure !== undefined) throw this.#failed(key, fate.failure);
     } catch (error) {
       if (error instanceof Error && error.name === 'AbortError') throw new Cancelled(what);
       throw error;
@@ -206,17 +198,17 @@ export class LabStore implements ObjectStore {
   ): Promise<T> {
     const what = key === undefined ? `A request to ${this.description}` : `The request for ${key}`;
     return this.#gate.run(async () => {
-      const fate = this.#drawFate();
+      const fate = drawFate(this.#conditions, this.#random);
       throwIfCancelled(signal, what);
       try {
         if (fate.latencyMs > 0) await this.#clock.delay(fate.latencyMs, signal);
         this.#requireNoOutage(key);
-        if (fate.isRequestLost) throw this.#unreachable(key, 'the request was lost');
+        if (fate.failure?.isCarriedOut === false) throw this.#failed(key, fate.failure);
         const answer = request(fate, signal);
         await Promise.allSettled([answer]);
         throwIfCancelled(signal, what);
         this.#requireNoOutage(key);
-        if (fate.isAnswerLost) throw this.#unreachable(key, 'the answer was lost');
+        if (fate.failure !== undefined) throw this.#failed(key, fate.failure);
         return await answer;
       } catch (error) {
         if (error instanceof Error && error.name === 'AbortError') throw new Cancelled(what);
@@ -225,26 +217,23 @@ export class LabStore implements ObjectStore {
     });
   }
 
-  /** Always draws the same number of numbers, so that one rate does not move the faults of another. */
-  #drawFate(): Fate {
-    const { roundTripMs, jitterMs, errorRate, corruptRate, truncateRate } = this.#conditions;
-    const error = this.#random();
-    return {
-      latencyMs: roundTripMs + jitterMs * this.#random(),
-      isRequestLost: error < errorRate / 2,
-      isAnswerLost: error >= errorRate / 2 && error < errorRate,
-      isCorrupted: this.#random() < corruptRate,
-      isTruncated: this.#random() < truncateRate,
-      position: this.#random(),
-    };
-  }
-
   #requireNoOutage(key: ObjectKey | undefined): void {
-    if (this.#isOut) throw this.#unreachable(key, 'there is an outage');
+    if (this.#isOut || this.#outages.isOut(this.#clock.now() - this.#openedMs))
+      throw this.#unreachable(key, 'there is an outage');
   }
 
   #unreachable(key: ObjectKey | undefined, reason: string): StoreUnreachable {
     return new StoreUnreachable({ store: this.description, key, reason });
+  }
+
+  #failed(key: ObjectKey | undefined, { reason, isRefusal }: LabFailure): StoreRefused | StoreUnreachable {
+    if (!isRefusal) return this.#unreachable(key, reason);
+    const remedy = 'The lab says so; others would look at permissions.';
+    return new StoreRefused({ store: this.description, key, reason, remedy });
+  }
+
+  #cut(key: ObjectKey, foundBytes: number, lengthBytes: number): StoreUnreachable {
+    return this.#unreachable(key, `its answer broke off after ${foundBytes} of ${lengthBytes} bytes`);
   }
 
   #truncated(
@@ -270,15 +259,18 @@ async function* turnsOf(pieces: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8
   }
 }
 
-/** What will happen to one request. */
-interface Fate {
-  readonly latencyMs: number;
-  readonly isRequestLost: boolean;
-  readonly isAnswerLost: boolean;
-  readonly isCorrupted: boolean;
-  readonly isTruncated: boolean;
-  /** Where in the answer, 0 to 1. */
-  readonly position: number;
+/** How far before the range an answer begins. */
+function shiftOf(fate: Fate, range: ByteRange | undefined): number {
+  if (!fate.isWrongRange || range === undefined) return 0;
+  return Math.min(range.offsetBytes, range.lengthBytes);
+}
+
+function shifted<R extends ByteRange | undefined>(range: R, shiftBytes: number): R {
+  return range === undefined ? range : { ...range, offsetBytes: range.offsetBytes - shiftBytes };
+}
+
+function isCorrupted(fate: Fate, shiftBytes: number): boolean {
+  return fate.isCorrupted || (fate.isWrongRange && shiftBytes === 0);
 }
 
 function flipBit(bytes: Uint8Array, position: number): void {

@@ -288,6 +288,96 @@ t.test('a lost object is missing until it is put again', async (t) => {
   }
 });
 
+t.test('each failure says what a real store would, and how often comes from its rate', async (t) => {
+  const failures: readonly (readonly [Partial<LabConditions>, string, RegExp])[] = [
+    [{ refuseRate: 0.5 }, 'STORE_UNREACHABLE', /the connection was refused/],
+    [{ resetRate: 0.5 }, 'STORE_UNREACHABLE', /the connection broke off/],
+    [{ serverErrorRate: 0.5 }, 'STORE_UNREACHABLE', /it answers 500/],
+    [{ slowDownRate: 0.5 }, 'STORE_UNREACHABLE', /it answers 503 \(SlowDown\)/],
+    [{ forbiddenRate: 0.5 }, 'STORE_REFUSED', /it answers 403/],
+    [{ cutRate: 0.5 }, 'STORE_UNREACHABLE', /its answer broke off after \d+ of 100 bytes/],
+  ];
+  for (const [conditions, code, message] of failures) {
+    const { inner, store } = lab(conditions);
+    await inner.put(key('object'), [new Uint8Array(100)]);
+    const errors: unknown[] = [];
+    for (let request = 0; request < 200; request++) {
+      const answer: Promise<unknown> =
+        request % 2 === 0
+          ? store.get(key('object'))
+          : keysOfPieces(store.read(key('object'), { offsetBytes: 0, lengthBytes: 100 }));
+      await answer.catch((error: unknown) => errors.push(error));
+    }
+    t.ok(errors.length > 70 && errors.length < 130, `${code}: ${errors.length} of 200`);
+    t.ok(errors.every((error) => (error as { code: string }).code === code));
+    for (const error of errors) t.match(error, { message });
+  }
+});
+
+async function keysOfPieces(pieces: AsyncIterable<Uint8Array>): Promise<void> {
+  for await (const _ of pieces);
+}
+
+t.test('what is refused was not carried out; what is reset may have been', async (t) => {
+  for (const [conditions, mayBeThere] of [
+    [{ refuseRate: 1 }, false],
+    [{ slowDownRate: 1 }, false],
+    [{ forbiddenRate: 1 }, false],
+    [{ resetRate: 1 }, true],
+  ] as const) {
+    const { inner, store } = lab(conditions);
+    for (let index = 0; index < 50; index++) await outcomeOf(store.put(key(`k${index}`), []));
+    const there = (await keysOf(inner.list(''))).length;
+    t.ok(mayBeThere ? there > 10 && there < 40 : there === 0, `${JSON.stringify(conditions)}: ${there}`);
+  }
+});
+
+t.test('a stalled answer goes on after a while, or ends with its reader', async (t) => {
+  const { clock, inner, store } = lab({ stallRate: 1, stallMs: 30_000 });
+  await inner.put(key('object'), [bytes('content')]);
+  t.equal(text(await clock.run(store.get(key('object')))), 'content');
+  t.equal(clock.now(), 30_000);
+  await clock.run(keysOfPieces(store.read(key('object'), { offsetBytes: 0, lengthBytes: 7 })));
+  t.equal(clock.now(), 60_000);
+  const controller = new AbortController();
+  const stalled = outcomeOf(store.get(key('object'), undefined, { signal: controller.signal }));
+  await new Promise(setImmediate);
+  controller.abort();
+  t.equal(await clock.run(stalled), 'CANCELLED');
+  t.equal(clock.now(), 60_000);
+});
+
+t.test('a wrong range has the right length and other bytes', async (t) => {
+  const { inner, store } = lab({ wrongRangeRate: 1 });
+  await inner.put(key('object'), [bytes('abcdefgh')]);
+  t.equal(text(await store.get(key('object'), { offsetBytes: 4, lengthBytes: 3 })), 'bcd');
+  const whole = await store.get(key('object'));
+  t.equal(whole.length, 8);
+  t.not(text(whole), 'abcdefgh');
+});
+
+t.test('outages come as planned, and as the seed says', async (t) => {
+  const planned = lab({ roundTripMs: 1000, outages: [{ fromSeconds: 2, toSeconds: 4 }] });
+  const outcomes: string[] = [];
+  for (let request = 0; request < 6; request++)
+    outcomes.push(await planned.clock.run(outcomeOf(planned.store.stat(key('object')))));
+  t.same(outcomes, ['ok', 'STORE_UNREACHABLE', 'STORE_UNREACHABLE', 'ok', 'ok', 'ok']);
+
+  const historyOf = async (seed: number) => {
+    const { clock, store } = lab({ roundTripMs: 100, outageEveryMs: 2000, outageMs: 1000 }, seed);
+    let history = '';
+    for (let request = 0; request < 600; request++)
+      history += (await clock.run(outcomeOf(store.stat(key('object'))))) === 'ok' ? '.' : 'x';
+    return history;
+  };
+  const history = await historyOf(1);
+  t.equal(await historyOf(1), history);
+  t.not(await historyOf(2), history);
+  const outages = history.match(/x+/g) ?? [];
+  t.ok(outages.length > 13 && outages.length < 27, `${outages.length} outages in a minute`);
+  t.ok(outages.every((outage) => outage.length >= 9 && outage.length <= 11));
+});
+
 t.test('closing closes the wrapped store', async (t) => {
   const { inner, store } = lab({});
   await store[Symbol.asyncDispose]();

@@ -1,5 +1,5 @@
 import { InvalidInput } from '../../base/index.js';
-import { perfectConditions, type LabConditions } from '../lab-store.js';
+import { perfectConditions, type LabConditions, type PlannedOutage } from './conditions.js';
 
 interface Parameter {
   readonly meaning: string;
@@ -11,16 +11,27 @@ const duration: Parameter = { meaning: 'milliseconds, 0 or more', accepts: (valu
 const rate: Parameter = { meaning: 'a rate between 0 and 1', accepts: (value) => value >= 0 && value <= 1 };
 const integer: Parameter = { meaning: 'a whole number', accepts: (value) => Number.isSafeInteger(value) };
 
-/** The parameters of a `lab+` URL, all optional. */
+/** The parameters of a `lab+` URL that are numbers, all optional, and the conditions that they set. */
 const parameters = {
-  mbps: positive,
-  rttMs: duration,
-  jitterMs: duration,
-  errorRate: rate,
-  corruptRate: rate,
-  truncateRate: rate,
-  seed: integer,
-} as const;
+  mbps: { ...positive, sets: 'megabitsPerSecond' },
+  rttMs: { ...duration, sets: 'roundTripMs' },
+  jitterMs: { ...duration, sets: 'jitterMs' },
+  errorRate: { ...rate, sets: 'errorRate' },
+  refuseRate: { ...rate, sets: 'refuseRate' },
+  resetRate: { ...rate, sets: 'resetRate' },
+  serverErrorRate: { ...rate, sets: 'serverErrorRate' },
+  slowDownRate: { ...rate, sets: 'slowDownRate' },
+  forbiddenRate: { ...rate, sets: 'forbiddenRate' },
+  cutRate: { ...rate, sets: 'cutRate' },
+  stallRate: { ...rate, sets: 'stallRate' },
+  stallMs: { ...duration, sets: 'stallMs' },
+  wrongRangeRate: { ...rate, sets: 'wrongRangeRate' },
+  corruptRate: { ...rate, sets: 'corruptRate' },
+  truncateRate: { ...rate, sets: 'truncateRate' },
+  outageEveryMs: { ...duration, sets: 'outageEveryMs' },
+  outageMs: { ...positive, sets: 'outageMs' },
+  seed: { ...integer, sets: undefined },
+} as const satisfies Record<string, Parameter & { readonly sets: keyof LabConditions | undefined }>;
 
 type ParameterName = keyof typeof parameters;
 
@@ -29,26 +40,27 @@ export function parseLabParameters(query: string): {
   readonly conditions: LabConditions;
   readonly seed: number;
 } {
-  const values: Partial<Record<ParameterName, number>> = {};
+  const values: Partial<Record<keyof LabConditions, number>> = {};
+  let seed = 1;
+  let outages: readonly PlannedOutage[] = [];
+  const given = new Set<string>();
   for (const [name, text] of new URLSearchParams(query)) {
+    if (given.has(name)) throw new InvalidInput(`The parameter ${name} is given twice.`);
+    given.add(name);
+    if (name === 'outages') {
+      outages = parseOutages(text);
+      continue;
+    }
     if (!isParameterName(name))
       throw new InvalidInput(`A lab+ store has no parameter ${JSON.stringify(name)}.`, {
-        remedy: `Parameters are: ${Object.keys(parameters).join(', ')}.`,
+        remedy: `Parameters are: ${[...Object.keys(parameters), 'outages'].join(', ')}.`,
       });
-    if (values[name] !== undefined) throw new InvalidInput(`The parameter ${name} is given twice.`);
-    values[name] = parseNumber(name, text);
+    const value = parseNumber(name, text);
+    const { sets } = parameters[name];
+    if (sets === undefined) seed = value;
+    else values[sets] = value;
   }
-  return {
-    conditions: {
-      megabitsPerSecond: values.mbps ?? perfectConditions.megabitsPerSecond,
-      roundTripMs: values.rttMs ?? perfectConditions.roundTripMs,
-      jitterMs: values.jitterMs ?? perfectConditions.jitterMs,
-      errorRate: values.errorRate ?? perfectConditions.errorRate,
-      corruptRate: values.corruptRate ?? perfectConditions.corruptRate,
-      truncateRate: values.truncateRate ?? perfectConditions.truncateRate,
-    },
-    seed: values.seed ?? 1,
-  };
+  return { conditions: { ...perfectConditions, ...values, outages }, seed };
 }
 
 function isParameterName(name: string): name is ParameterName {
@@ -61,4 +73,16 @@ function parseNumber(name: ParameterName, text: string): number {
   if (!accepts(value))
     throw new InvalidInput(`The parameter ${name} must be ${meaning}, not ${JSON.stringify(text)}.`);
   return value;
+}
+
+/** `10-15,60-90` */
+function parseOutages(text: string): readonly PlannedOutage[] {
+  return text.split(',').map((part) => {
+    const match = /^(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)$/.exec(part);
+    const [fromSeconds, toSeconds] = [Number(match?.[1]), Number(match?.[2])];
+    if (match !== null && fromSeconds < toSeconds) return { fromSeconds, toSeconds };
+    throw new InvalidInput(
+      `The parameter outages must be seconds since the start, like 10-15,60-90, not ${JSON.stringify(text)}.`,
+    );
+  });
 }
