@@ -60,20 +60,20 @@ export class S3Store implements ObjectStore {
   readonly #gate = new RequestGate();
   #refreshing: Promise<void> | undefined;
 
-  private constructor(location: S3Location, configuration: S3Configuration) {
+  private constructor(location: S3Location, configuration: S3Configuration, idleMs: number | undefined) {
     const { bucket, prefix } = location;
     const { origin, hasOwnEndpoint } = configuration;
     const url = `s3://${bucket}/${prefix}`.replace(/\/$/, '');
     this.description = hasOwnEndpoint ? `${url} (${origin.host})` : url;
     this.#location = location;
     this.#configuration = configuration;
-    this.#transport = new HttpTransport(origin);
+    this.#transport = new HttpTransport(origin, idleMs);
   }
 
-  /** Asks the store nothing. @throws InvalidInput */
-  static async open(url: string): Promise<S3Store> {
+  /** Asks the store nothing. `idleMs`: how long nothing may come or go, for tests. @throws InvalidInput */
+  static async open(url: string, options: { readonly idleMs?: number } = {}): Promise<S3Store> {
     const location = parseS3Url(url);
-    return new S3Store(location, await loadS3Configuration(location));
+    return new S3Store(location, await loadS3Configuration(location), options.idleMs);
   }
 
   async get(key: ObjectKey, range?: ByteRange, { signal }: RequestOptions = {}): Promise<Uint8Array> {

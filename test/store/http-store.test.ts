@@ -22,8 +22,8 @@ async function serve(t: Test, handler: Handler): Promise<string> {
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
 
-async function storeOver(t: Test, handler: Handler, path = ''): Promise<ObjectStore> {
-  const store = await openStore((await serve(t, handler)) + path);
+async function storeOver(t: Test, handler: Handler): Promise<ObjectStore> {
+  const store = new HttpStore(await serve(t, handler));
   t.teardown(() => store[Symbol.asyncDispose]());
   return store;
 }
@@ -49,7 +49,7 @@ t.test('each failure of the wire is told, and harmless', async (t) => {
   const content = Uint8Array.from({ length: 10_000 }, (_, index) => (index * 31) & 0xff);
   const upstream = await serve(t, serveObject(content));
   await storeMeetsWireFaults(t, {
-    open: async (url) => new HttpStore(url, { idleMs: 500 }),
+    open: async (url) => new HttpStore(url, { idleMs: 1000 }),
     makeProxy: () => FaultProxy.start(upstream),
     key: object,
     content,
