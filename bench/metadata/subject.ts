@@ -18,7 +18,7 @@ interface RootDatabase {
   close(): Promise<void>;
 }
 
-/** Loaded by name: everything else is built and tested where it is not installed. */
+/** Loaded by name: the project does not install it, see `bench/run.ts`. */
 const lmdbPackage: string = 'lmdb';
 const { open: openLmdb } = (await import(lmdbPackage)) as { open: (options: object) => RootDatabase };
 
