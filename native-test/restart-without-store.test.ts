@@ -4,7 +4,7 @@ import { rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import { runProgram } from './support/mount-contract.js';
-import { SupervisedMount } from './support/supervised-mount.js';
+import { eventually, SupervisedMount } from './support/supervised-mount.js';
 
 const hashOf = (content: Uint8Array): string => createHash('sha256').update(content).digest('hex');
 
@@ -14,6 +14,11 @@ t.test('a worker that dies while the store is away is replaced: only what is not
   const { storePath, mountPath } = mount.trial;
   const sumOfLocal = `${hashOf(local)}  ${join(mountPath, 'local')}\n`;
   t.equal((await runProgram('sha256sum', [join(mountPath, 'local')])).stdout, sumOfLocal);
+  // What was read is given to its reader first, and kept on this host after that.
+  await eventually('what was read is kept', async () => {
+    const { fetch } = await (await mount.client()).status();
+    return fetch.blobsInFlight === 0;
+  });
   await rename(storePath, `${storePath}.away`);
   for (const round of ['one', 'two']) {
     await mount.killWorker();
