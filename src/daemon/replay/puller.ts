@@ -21,8 +21,9 @@ export class Puller implements AsyncDisposable {
     this.#child = child;
     this.pid = pid;
     child.on('message', () => this.#waiting.shift()?.());
+    // A message to a process that is just ending is no reason to fail.
     child.on('error', (error) => debug('the puller: %o', error));
-    this.#exited = once(child, 'exit').then(() => {
+    this.#exited = new Promise<void>((resolve) => child.once('exit', () => resolve())).then(() => {
       for (const resolve of this.#waiting.splice(0)) resolve();
     });
   }
