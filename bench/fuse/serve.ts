@@ -50,6 +50,7 @@ async function serve(config: ServeConfig, resources: ResourceStack): Promise<voi
         repository,
         cachePath: paths.localCache,
         localCacheBytes: 2 ** 40,
+        repositoryId: repository.header.repositoryId,
         memoryCacheBytes,
         chunkBytes: repository.header.chunkBytes,
       }),

@@ -132,6 +132,10 @@ export const limits = {
   /** Sealed chunks kept on this host's disk, shared by all VMs. */
   localCacheBytes: 20 * 1024 * 1024 * 1024,
 
+  /** What pins may take of the local cache: what is not pinned always has the rest. Their entries are held in memory: 100 bytes each. */
+  cachePinnedShare: 0.75,
+  cachePinnedEntries: 1_000_000,
+
   /** Store requests that one daemon has under way at once; `demandReserved` of them only ever serve demand. */
   storeRequestsInFlight: 16,
   storeRequestsReservedForDemand: 4,

@@ -15,7 +15,7 @@ export const exitCodes = {
   damaged: 5,
   /** The store does not answer or refuses. */
   store: 6,
-  /** The local disk is full. */
+  /** The local disk is full, or pins have their share of the cache. */
   noSpace: 7,
   /** The key or the passphrase is missing, wrong or may not do this. */
   key: 8,
@@ -88,6 +88,7 @@ const exitCodeOfError: Readonly<Record<string, ExitCode>> = {
   SUSPEND_NOT_PUBLISHED: exitCodes.store,
 
   LOCAL_DISK_FULL: exitCodes.noSpace,
+  CACHE_PINS_FULL: exitCodes.noSpace,
 
   KEY_MISSING: exitCodes.key,
   WRONG_KEY: exitCodes.key,

@@ -31,8 +31,8 @@ export function formatDate(date: Date): string {
 }
 
 /** `1 file`, `3 files`. */
-export function formatCount(count: number, one: string): string {
-  return `${count} ${one}${count === 1 ? '' : 's'}`;
+export function formatCount(count: number, one: string, many = `${one}s`): string {
+  return `${count} ${count === 1 ? one : many}`;
 }
 
 export interface Column<Row> {

@@ -481,7 +481,8 @@ async function openParts(request: SessionRequest, resources: ResourceStack): Pro
     await createFetcher({
       repository,
       cachePath: home.cachePath,
-      localCacheBytes: home.configuration.localCacheBytes,
+      localCacheBytes: () => home.localCacheBytesNow(),
+      repositoryId: repository.header.repositoryId,
       memoryCacheBytes: home.configuration.memoryCacheBytes,
       tiers: [...(request.tiers ?? []), ...home.configuration.tiers],
       caps: {

@@ -35,7 +35,10 @@ export interface FetcherOptions {
   readonly repository: { readonly store: ObjectStore; readonly codec: Pick<CodecPool, 'open' | 'openFile'> };
   /** The local cache's own directory; may be shared with other processes and repositories. */
   readonly cachePath: string;
-  readonly localCacheBytes: number;
+  /** Its limit. A function is asked again from time to time. */
+  readonly localCacheBytes: number | (() => number);
+  /** Whose the blobs are. */
+  readonly repositoryId: string;
   readonly memoryCacheBytes: number;
   /** The repository's: memory is divided into pieces of this size. */
   readonly chunkBytes: number;
@@ -54,6 +57,7 @@ export async function createFetcher(options: FetcherOptions): Promise<Fetcher> {
   const localCache = await LocalCache.open({
     path: options.cachePath,
     limitBytes: options.localCacheBytes,
+    repositoryId: options.repositoryId,
     clock,
     ...(options.cacheFiles === undefined ? {} : { files: options.cacheFiles }),
   });

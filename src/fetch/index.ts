@@ -1,8 +1,27 @@
 /** Chunk reads: tiers, in-flight sharing, priorities, decoding. Never knows FUSE. */
-export { LocalCacheUnusable } from './errors.js';
+export { CachePinsFull, LocalCacheUnusable } from './errors.js';
 export { createFetcher, type FetcherOptions } from './fetcher.js';
 export type { CacheFiles, LocalCacheStatus } from './local-cache.js';
-export { cacheContent, evictCache, verifyCache, type CacheContent } from './local-cache/maintenance.js';
+export {
+  cacheContent,
+  evictCache,
+  verifyCache,
+  type CacheContent,
+  type CacheVerification,
+} from './local-cache/maintenance.js';
+export type { Pin, PinName } from './local-cache/pin-file.js';
+export {
+  listPins,
+  pinBlobs,
+  pinnedBytes,
+  pinnedBytesMax,
+  removeDamagedPins,
+  unpinBlobs,
+  type PinnedBlob,
+  type PinRequest,
+  type PinResidency,
+  type PinResult,
+} from './local-cache/pins.js';
 export type {
   BaseFile,
   FetchClass,
@@ -18,4 +37,5 @@ export type {
   WarmOptions,
   WarmResult,
 } from './types.js';
+export { versionBlobs, type VersionBlob } from './version-blobs.js';
 export { warmFiles, type WarmRequest } from './warm-files.js';

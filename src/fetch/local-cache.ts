@@ -5,8 +5,15 @@ import { join } from 'node:path';
 import { LRUCache } from 'lru-cache';
 import { limits, systemErrorCode, type Clock } from '../base/index.js';
 import type { BlobKind, BlobReference } from '../repo/index.js';
-import { decodeEntryHeader, encodeEntryHeader, entryHeaderBytes } from './local-cache/entry.js';
-import { diskBytes, entryPath, shardPath, temporaryDirectory } from './local-cache/layout.js';
+import {
+  decodeEntryHeader,
+  encodeEntryHeader,
+  encodeEntryOwner,
+  entryHeaderBytes,
+  entryOwnerBytes,
+} from './local-cache/entry.js';
+import { entryDiskBytes, entryPath, shardPath, temporaryDirectory } from './local-cache/layout.js';
+import { roomBytes } from './local-cache/sweep.js';
 import { Sweeper } from './local-cache/sweeper.js';
 import { appendUsage, readUsage, replaceUsage } from './local-cache/usage-record.js';
 
@@ -23,6 +30,8 @@ export interface LocalCacheStatus {
   /** What the directory holds, as far as this process knows; undefined before the first sweep. */
   readonly usedBytes: number | undefined;
   readonly limitBytes: number;
+  /** Of the bytes used, what pins kept when that was counted last. */
+  readonly pinnedBytes: number | undefined;
   /** Entries that were torn or did not open, and were deleted. */
   readonly damagedEntries: number;
   readonly evictedEntries: number;
@@ -36,7 +45,10 @@ export interface LocalCacheStatus {
 export interface LocalCacheOptions {
   /** The directory, made when needed. Nothing else may live in it. */
   readonly path: string;
-  readonly limitBytes: number;
+  /** A function is asked again from time to time: the limit may change while the cache is in use. */
+  readonly limitBytes: number | (() => number);
+  /** Whose the entries are that are added. */
+  readonly repositoryId: string;
   readonly clock: Clock;
   readonly files?: CacheFiles;
 }
@@ -57,20 +69,23 @@ const untoldShareOfLimit = 1 / 256;
  * entry is a miss. That is why nothing here is fsynced. No method fails because of the disk: a read becomes
  * a miss, a write is left out, both are counted, and after a failed write the cache adds nothing for a while.
  *
- * Bounded by `limitBytes` of disk: when more is there, a sweep evicts what was not used for longest. P processes
+ * Bounded by `limitBytes` of disk: when more is there, a sweep evicts what was not used for longest and is not pinned
+ * (`local-cache/pins.ts`). P processes
  * can exceed the limit by P × (limit / 256 + writes in flight), plus what they add while a sweep runs (the next one
  * takes that back), plus limit / 256 for each process killed since the last sweep.
  */
 export class LocalCache implements AsyncDisposable {
   readonly #path: string;
-  readonly #limitBytes: number;
+  readonly #askLimitBytes: () => number;
+  readonly #owner: Uint8Array;
   readonly #clock: Clock;
   readonly #files: CacheFiles;
   readonly #sweeper: Sweeper;
-  readonly #untoldBytesMax: number;
   readonly #touched = new LRUCache<string, number>({ max: limits.localCacheTouchesRemembered });
 
+  #limitBytes: number;
   #usedBytes: number | undefined;
+  #pinnedBytes: number | undefined;
   #untoldBytes = 0;
   #pausedUntil = 0;
   #noSweepBefore = 0;
@@ -83,11 +98,13 @@ export class LocalCache implements AsyncDisposable {
 
   private constructor(options: LocalCacheOptions) {
     this.#path = options.path;
-    this.#limitBytes = options.limitBytes;
+    const { limitBytes } = options;
+    this.#askLimitBytes = typeof limitBytes === 'number' ? () => limitBytes : limitBytes;
+    this.#limitBytes = this.#askLimitBytes();
+    this.#owner = encodeEntryOwner(options.repositoryId);
     this.#clock = options.clock;
     this.#files = options.files ?? nodeFiles;
-    this.#sweeper = new Sweeper(options.path, options.limitBytes);
-    this.#untoldBytesMax = options.limitBytes * untoldShareOfLimit;
+    this.#sweeper = new Sweeper(options.path);
   }
 
   /** Never fails: with a disk that cannot be used, everything is a miss. */
@@ -144,8 +161,10 @@ export class LocalCache implements AsyncDisposable {
    * `sealed` is not kept after the promise settles.
    */
   async put(reference: BlobReference, kind: BlobKind, sealed: Uint8Array): Promise<boolean> {
-    const addedBytes = diskBytes(entryHeaderBytes + sealed.length);
-    if (this.#closed || addedBytes > this.#limitBytes || this.#isPaused()) return false;
+    const addedBytes = entryDiskBytes(sealed.length);
+    if (this.#closed || this.#isPaused()) return false;
+    if (addedBytes > this.#limitBytes) this.#limitBytes = this.#askLimitBytes();
+    if (addedBytes > this.#limitBytes) return false;
     if (this.has(reference, kind)) return true;
     try {
       await this.#write(reference, kind, sealed);
@@ -177,7 +196,8 @@ export class LocalCache implements AsyncDisposable {
   status(): LocalCacheStatus {
     return {
       usedBytes: this.#usedBytes === undefined ? undefined : this.#usedBytes + this.#untoldBytes,
-      limitBytes: this.#limitBytes,
+      limitBytes: (this.#limitBytes = this.#askLimitBytes()),
+      pinnedBytes: this.#pinnedBytes,
       damagedEntries: this.#damagedEntries,
       evictedEntries: this.#evictedEntries,
       diskErrors: this.#diskErrors,
@@ -206,11 +226,15 @@ export class LocalCache implements AsyncDisposable {
       const temporary = join(this.#path, temporaryDirectory);
       const created = await this.#files.mkdir(temporary, { recursive: true, mode: 0o700 });
       // Without a directory for new entries there are no entries yet: no need to count them.
-      if (created !== undefined) replaceUsage(this.#path, { totalBytes: 0, sweptAt: this.#clock.now() });
+      if (created !== undefined) this.#beginUsage();
       this.#consultRecord();
     } catch (error) {
       this.#countError(error);
     }
+  }
+
+  #beginUsage(): void {
+    replaceUsage(this.#path, { totalBytes: 0, pinnedBytes: 0, sweptAt: this.#clock.now() });
   }
 
   async #read(path: string, reference: BlobReference, kind: BlobKind): Promise<CachedBlob | 'torn'> {
@@ -253,9 +277,10 @@ export class LocalCache implements AsyncDisposable {
     const file = await this.#files.open(temporary, 'wx', 0o600);
     try {
       try {
-        const parts = [encodeEntryHeader(reference, kind), sealed];
+        const parts = [encodeEntryHeader(reference, kind), sealed, this.#owner];
         const { bytesWritten } = await file.writev(parts, 0);
-        if (bytesWritten !== entryHeaderBytes + sealed.length) throw new ShortWrite(bytesWritten);
+        if (bytesWritten !== entryHeaderBytes + sealed.length + entryOwnerBytes)
+          throw new ShortWrite(bytesWritten);
       } finally {
         await file.close();
       }
@@ -276,7 +301,7 @@ export class LocalCache implements AsyncDisposable {
 
   #account(addedBytes: number): void {
     this.#untoldBytes += addedBytes;
-    if (this.#usedBytes !== undefined && this.#untoldBytes < this.#untoldBytesMax) return;
+    if (this.#usedBytes !== undefined && this.#untoldBytes < this.#limitBytes * untoldShareOfLimit) return;
     this.#tell();
     this.#consultRecord();
   }
@@ -285,9 +310,13 @@ export class LocalCache implements AsyncDisposable {
   #consultRecord(): void {
     const record = readUsage(this.#path);
     this.#usedBytes = record?.totalBytes;
+    this.#pinnedBytes = record?.pinnedBytes;
+    this.#limitBytes = this.#askLimitBytes();
     const now = this.#clock.now();
     const isDue =
-      record === undefined || record.totalBytes > this.#limitBytes || now - record.sweptAt > sweepIntervalMs;
+      record === undefined ||
+      record.totalBytes > roomBytes(this.#limitBytes, record.pinnedBytes) ||
+      now - record.sweptAt > sweepIntervalMs;
     if (!isDue || now < this.#noSweepBefore) return;
     this.#sweeping ??= this.#sweep().finally(() => (this.#sweeping = undefined));
   }
@@ -299,9 +328,10 @@ export class LocalCache implements AsyncDisposable {
 
   async #sweep(): Promise<void> {
     try {
-      const result = await this.#sweeper.sweep(this.#clock.now());
+      const result = await this.#sweeper.sweep(this.#clock.now(), this.#limitBytes);
       if (result.outcome === 'swept') {
         this.#usedBytes = result.totalBytes;
+        this.#pinnedBytes = result.pinnedBytes;
         this.#evictedEntries += result.evictedEntries;
         return;
       }

@@ -4,7 +4,7 @@ import { dirname } from 'node:path';
 import { systemErrorCode } from '../base/index.js';
 
 /** Replaces a file (mode 0600): a reader sees the old or the new content, and the new one survives power loss. */
-export async function replaceFile(path: string, content: string): Promise<void> {
+export async function replaceFile(path: string, content: string | Uint8Array): Promise<void> {
   await withTemporaryFile(path, content, (temporary) => rename(temporary, path));
 }
 
@@ -31,7 +31,7 @@ export async function readFileIfPresent(path: string): Promise<string | undefine
 
 async function withTemporaryFile(
   path: string,
-  content: string,
+  content: string | Uint8Array,
   place: (temporary: string) => Promise<void>,
 ): Promise<void> {
   const temporary = `${path}.${randomBytes(6).toString('hex')}.tmp`;

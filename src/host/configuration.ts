@@ -62,7 +62,11 @@ export type ConfigurationFile = v.InferOutput<typeof fileSchema>;
 /** Reads a configuration file; an absent one says nothing. `InvalidConfiguration` names the file and the key. */
 export async function readConfigurationFile(path: string): Promise<ConfigurationFile> {
   const content = await readFileIfPresent(path);
-  if (content === undefined) return {};
+  return content === undefined ? {} : decodeConfiguration(path, content);
+}
+
+/** What the content of a configuration file says. `InvalidConfiguration` names the file and the key. */
+export function decodeConfiguration(path: string, content: string): ConfigurationFile {
   const result = v.safeParse(fileSchema, parseToml(path, content));
   if (result.success) return result.output;
   const [issue] = result.issues;

@@ -10,9 +10,11 @@ import {
   userConfigurationPath,
   type ConfigurationFile,
 } from './configuration.js';
+import { setConfigured } from './change-configuration.js';
 import { HomeUnusable, InvalidConfiguration } from './errors.js';
 import { loadIdentity } from './identity.js';
 import { readKeyFile, writeKeyFile } from './key-file.js';
+import { LiveConfiguration } from './live-configuration.js';
 import { readRepositoryRecord, writeRepositoryRecord } from './repository-record.js';
 import { makePrivateDirectory, runDirectoryOf, vmRunDirectory } from './run-directory.js';
 import type { Configuration, HostHome, VmPaths } from './types.js';
@@ -27,7 +29,8 @@ export async function openHostHome(
   path?: string,
   environment: NodeJS.ProcessEnv = process.env,
 ): Promise<HostHome> {
-  const userConfiguration = await readConfigurationFile(userConfigurationPath(environment, homedir()));
+  const userPath = userConfigurationPath(environment, homedir());
+  const userConfiguration = await readConfigurationFile(userPath);
   const wanted = path ?? environment['ISR_HOME'] ?? userConfiguration.home ?? defaultHome(environment);
   const userId = process.getuid?.() ?? 0;
   const home = await makeHome(resolve(wanted));
@@ -38,6 +41,7 @@ export async function openHostHome(
     runDirectory,
     identity: await loadIdentity(join(home, 'host.json'), hostname()),
     configuration: mergeConfiguration([userConfiguration, await readHomeConfiguration(home)]),
+    live: new LiveConfiguration([userPath, configurationPath(home)]),
   });
 }
 
@@ -47,18 +51,29 @@ class Home implements HostHome {
   readonly configuration: Configuration;
   readonly cachePath: string;
   readonly #runDirectory: string;
+  readonly #live: LiveConfiguration;
 
   constructor(parts: {
     readonly path: string;
     readonly runDirectory: string;
     readonly identity: HostIdentity;
     readonly configuration: Configuration;
+    readonly live: LiveConfiguration;
   }) {
     this.path = parts.path;
     this.identity = parts.identity;
     this.configuration = parts.configuration;
     this.cachePath = join(parts.path, 'cache', 'v1');
     this.#runDirectory = parts.runDirectory;
+    this.#live = parts.live;
+  }
+
+  localCacheBytesNow(): number {
+    return this.#live.current().localCacheBytes;
+  }
+
+  async setLocalCacheBytes(bytes: number): Promise<void> {
+    await setConfigured(configurationPath(this.path), 'local_cache', bytes);
   }
 
   keyPath(repositoryId: string): string {
@@ -146,8 +161,12 @@ async function makeHome(path: string): Promise<string> {
   }
 }
 
+function configurationPath(home: string): string {
+  return join(home, 'config.toml');
+}
+
 async function readHomeConfiguration(home: string): Promise<ConfigurationFile> {
-  const path = join(home, 'config.toml');
+  const path = configurationPath(home);
   const configuration = await readConfigurationFile(path);
   if (configuration.home !== undefined) {
     throw new InvalidConfiguration(path, 'has an unknown key: home (only the user configuration has it)');

@@ -18,6 +18,10 @@ export interface HostHome {
   readonly identity: HostIdentity;
   readonly configuration: Configuration;
   readonly cachePath: string;
+  /** The limit of the local cache as the configuration says it now: it may have changed since the home was opened. */
+  localCacheBytesNow(): number;
+  /** Writes that limit into `config.toml` of the home. `InvalidConfiguration`. */
+  setLocalCacheBytes(bytes: number): Promise<void>;
   keyPath(repositoryId: string): string;
   /** `KeyMissing`, `HomeDamaged`. */
   loadSecrets(repositoryId: string): Promise<RepositorySecrets>;

@@ -75,6 +75,7 @@ async function publishWorld(t: Test): Promise<World> {
     const opened = await createFetcher({
       repository,
       cachePath: join(directory, cacheName),
+      repositoryId: repository.header.repositoryId,
       localCacheBytes: 1e9,
       memoryCacheBytes,
       chunkBytes,

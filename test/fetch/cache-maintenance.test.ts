@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { cacheContent, createFetcher, evictCache, verifyCache } from '../../src/fetch/index.js';
 import { entryPath } from '../../src/fetch/local-cache/layout.js';
-import { InlineCodec, putChunks, ScriptedStore, secrets } from './support.js';
+import { InlineCodec, putChunks, repositoryId, ScriptedStore, secrets } from './support.js';
 
 t.test('what a cache holds is counted, verified and evicted while it is in use', async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'isr-cache-'));
@@ -14,7 +14,7 @@ t.test('what a cache holds is counted, verified and evicted while it is in use',
   const store = new ScriptedStore();
   const fetcher = await createFetcher({
     repository: { store, codec: new InlineCodec() },
-    ...{ cachePath, localCacheBytes: 1e9, memoryCacheBytes: 0, chunkBytes: 4096 },
+    ...{ cachePath, localCacheBytes: 1e9, repositoryId, memoryCacheBytes: 0, chunkBytes: 4096 },
   });
   t.teardown(() => fetcher[Symbol.asyncDispose]());
   const chunks = await putChunks(store, 1, 10);
@@ -45,4 +45,33 @@ t.test('what a cache holds is counted, verified and evicted while it is in use',
   t.match(evictCache(cachePath, 0), { outcome: 'swept', totalBytes: 0 });
   t.match(await cacheContent(cachePath), { entries: 0 });
   t.match(await verifyCache(cachePath, []), { entries: 0 });
+});
+
+t.test('what only another key could open stays; what is torn goes whoever has the key', async (t) => {
+  const directory = await mkdtemp(join(tmpdir(), 'isr-cache-'));
+  t.teardown(() => rm(directory, { recursive: true, force: true }));
+  const cachePath = join(directory, 'cache');
+  const store = new ScriptedStore();
+  const fetcher = await createFetcher({
+    repository: { store, codec: new InlineCodec() },
+    ...{ cachePath, localCacheBytes: 1e9, repositoryId, memoryCacheBytes: 0, chunkBytes: 4096 },
+  });
+  t.teardown(() => fetcher[Symbol.asyncDispose]());
+  const references = (await putChunks(store, 1, 4)).map(({ reference }) => reference);
+  await fetcher.warmChunks(references, { fetchClass: 'background' });
+  const [flipped, cut, old] = references.map(({ id }) => entryPath(cachePath, id, 'chunk'));
+  const entry = await readFile(flipped!);
+  entry[900] = (entry[900] ?? 0) ^ 1;
+  await writeFile(flipped!, entry);
+  await writeFile(cut!, (await readFile(cut!)).subarray(0, -20));
+  // As the first versions of isr wrote them.
+  await writeFile(old!, (await readFile(old!)).subarray(0, -16));
+
+  const other = { repositoryId: '6'.repeat(32), encryptionKey: new Uint8Array(32).fill(8) };
+  for (const keys of [[], [other]]) {
+    await writeFile(cut!, entry.subarray(0, -20));
+    t.match(await verifyCache(cachePath, keys), { entries: 4, deleted: 1, unknown: 3 });
+  }
+  t.match(await verifyCache(cachePath, [other, secrets]), { entries: 3, deleted: 1, unknown: 0 });
+  t.match(await verifyCache(cachePath, [secrets]), { entries: 2, deleted: 0, unknown: 0 });
 });

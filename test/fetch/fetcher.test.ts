@@ -21,6 +21,7 @@ import {
   settle,
   until,
   type PackedBlob,
+  repositoryId,
 } from './support.js';
 
 const demand = { fetchClass: 'demand' } as const;
@@ -58,6 +59,7 @@ async function openLab(t: Test, options: LabOptions = {}): Promise<Lab> {
   const fetcher = await createFetcher({
     repository: { store, codec },
     cachePath,
+    repositoryId,
     localCacheBytes: options.localCacheBytes ?? 1e9,
     memoryCacheBytes: options.memoryCacheBytes ?? 1e6,
     chunkBytes: 4096,

@@ -7,7 +7,16 @@ import { LocalCache, type CacheFiles } from '../../src/fetch/local-cache.js';
 import { decodeEntryHeader, encodeEntryHeader, entryHeaderBytes } from '../../src/fetch/local-cache/entry.js';
 import { entryPath } from '../../src/fetch/local-cache/layout.js';
 import { DamagedObject, type BlobKind } from '../../src/repo/index.js';
-import { contentOf, ManualClock, packIdOf, sameBytes, sealBlob, sealer, type PackedBlob } from './support.js';
+import {
+  contentOf,
+  ManualClock,
+  packIdOf,
+  repositoryId,
+  sameBytes,
+  sealBlob,
+  sealer,
+  type PackedBlob,
+} from './support.js';
 
 const kinds: readonly BlobKind[] = ['chunk', 'map-node', 'manifest'];
 
@@ -65,7 +74,12 @@ t.test('a header says what it was made of, and nothing else is one', (t) => {
 });
 
 t.test('what was put is there, also after a restart and for another process', async (t) => {
-  const options = { path: join(t.testdir(), 'cache'), limitBytes: 1e6, clock: new ManualClock() };
+  const options = {
+    repositoryId,
+    path: join(t.testdir(), 'cache'),
+    limitBytes: 1e6,
+    clock: new ManualClock(),
+  };
   const blob = blobOf(1);
   const first = await LocalCache.open(options);
   t.equal(first.has(blob.reference, 'chunk'), false);
@@ -88,7 +102,12 @@ t.test('what was put is there, also after a restart and for another process', as
 });
 
 t.test('a blob that was sealed in another pack opens where it lies', async (t) => {
-  const cache = await LocalCache.open({ path: t.testdir(), limitBytes: 1e6, clock: new ManualClock() });
+  const cache = await LocalCache.open({
+    repositoryId,
+    path: t.testdir(),
+    limitBytes: 1e6,
+    clock: new ManualClock(),
+  });
   const plaintext = contentOf(1, 3000);
   const here = sealBlob(plaintext, { packId: packIdOf(1), counter: 1, offsetBytes: 28 });
   const there = sealBlob(plaintext, { packId: packIdOf(2), counter: 9, offsetBytes: 12345 });
@@ -103,7 +122,7 @@ t.test('a blob that was sealed in another pack opens where it lies', async (t) =
 
 t.test('an entry that is torn or foreign is a miss, counted and gone', async (t) => {
   const path = t.testdir();
-  const cache = await LocalCache.open({ path, limitBytes: 1e6, clock: new ManualClock() });
+  const cache = await LocalCache.open({ repositoryId, path, limitBytes: 1e6, clock: new ManualClock() });
   const blob = blobOf(1);
   const file = entryPath(path, blob.reference.id, 'chunk');
   const whole = Buffer.concat([encodeEntryHeader(blob.reference, 'chunk'), blob.sealed]);
@@ -149,7 +168,7 @@ t.test('a full disk costs no read: it is counted, and adding pauses', async (t) 
     },
   };
   const path = t.testdir();
-  const cache = await LocalCache.open({ path, limitBytes: 1e6, clock, files });
+  const cache = await LocalCache.open({ repositoryId, path, limitBytes: 1e6, clock, files });
   const blob = blobOf(1);
   t.equal(await put(cache, blob), false);
   t.match(cache.status(), { diskErrors: 1, lastDiskError: /ENOSPC/, pausedUntil: Date });
@@ -194,7 +213,13 @@ t.test('a disk that takes a part, or fails later, leaves nothing behind', async 
     },
   };
   for (fault of ['short write', 'close', 'rename'] as const) {
-    const cache = await LocalCache.open({ path, limitBytes: 1e6, clock: new ManualClock(), files });
+    const cache = await LocalCache.open({
+      repositoryId,
+      path,
+      limitBytes: 1e6,
+      clock: new ManualClock(),
+      files,
+    });
     t.equal(await put(cache, blobOf(1)), false, fault);
     t.equal(cache.status().diskErrors, 1, fault);
     t.equal(cache.has(blobOf(1).reference, 'chunk'), false, fault);
@@ -213,6 +238,7 @@ t.test('an entry that cannot be read is a miss, and makes room for one that can'
     },
   };
   const cache = await LocalCache.open({
+    repositoryId,
     path: t.testdir(),
     limitBytes: 1e6,
     clock: new ManualClock(),
@@ -229,7 +255,7 @@ t.test('an entry that cannot be read is a miss, and makes room for one that can'
 
 t.test('a cache that cannot even be made misses everything', async (t) => {
   const path = join(t.testdir({ file: 'not a directory' }), 'file', 'cache');
-  const cache = await LocalCache.open({ path, limitBytes: 1e6, clock: new ManualClock() });
+  const cache = await LocalCache.open({ repositoryId, path, limitBytes: 1e6, clock: new ManualClock() });
   t.equal(cache.has(blobOf(1).reference, 'chunk'), false);
   t.equal(await openFrom(cache, blobOf(1)), undefined);
   t.equal(await put(cache, blobOf(1)), false);
@@ -239,7 +265,7 @@ t.test('a cache that cannot even be made misses everything', async (t) => {
 
 t.test('somebody deletes the directory: the cache goes on', async (t) => {
   const path = join(t.testdir(), 'cache');
-  const cache = await LocalCache.open({ path, limitBytes: 1e6, clock: new ManualClock() });
+  const cache = await LocalCache.open({ repositoryId, path, limitBytes: 1e6, clock: new ManualClock() });
   await put(cache, blobOf(1));
   await nodeFiles.rm(path, { recursive: true });
   t.equal(await openFrom(cache, blobOf(1)), undefined);
@@ -250,7 +276,12 @@ t.test('somebody deletes the directory: the cache goes on', async (t) => {
 });
 
 t.test('what does not fit the limit is not kept', async (t) => {
-  const cache = await LocalCache.open({ path: t.testdir(), limitBytes: 4096, clock: new ManualClock() });
+  const cache = await LocalCache.open({
+    repositoryId,
+    path: t.testdir(),
+    limitBytes: 4096,
+    clock: new ManualClock(),
+  });
   t.equal(await put(cache, blobOf(1, 5000)), false);
   t.equal(cache.status().diskErrors, 0);
   await cache[Symbol.asyncDispose]();
@@ -267,7 +298,7 @@ t.test('the use of an entry is noted on disk, now and then', async (t) => {
       touches += 1;
     },
   };
-  const cache = await LocalCache.open({ path, limitBytes: 1e6, clock, files });
+  const cache = await LocalCache.open({ repositoryId, path, limitBytes: 1e6, clock, files });
   const blob = blobOf(1);
   await put(cache, blob);
   await openFrom(cache, blob);
@@ -294,7 +325,7 @@ t.test('random use, damage and restarts: never wrong data, never beyond the limi
     fc.asyncProperty(fc.array(step, { minLength: 10, maxLength: 80 }), async (steps) => {
       const path = await nodeFiles.mkdtemp(join(directory, 'random-'));
       const clock = new ManualClock();
-      let cache = await LocalCache.open({ path, limitBytes, clock });
+      let cache = await LocalCache.open({ repositoryId, path, limitBytes, clock });
       for (const action of steps) {
         clock.advance(1000);
         const blob = blobs[action.blob]!;
@@ -307,7 +338,7 @@ t.test('random use, damage and restarts: never wrong data, never beyond the limi
         } else if (action.do === 'delete') await cache.delete(blob.reference, 'chunk');
         else if (action.do === 'restart') {
           await cache[Symbol.asyncDispose]();
-          cache = await LocalCache.open({ path, limitBytes, clock });
+          cache = await LocalCache.open({ repositoryId, path, limitBytes, clock });
         } else if (action.do === 'get') {
           const found = await openFrom(cache, blob);
           if (found !== undefined && !sameBytes(found, blob.plaintext)) throw new Error('wrong data');

@@ -2,7 +2,7 @@ import { seededRandom } from '../../src/store/index.js';
 import { systemClock } from '../../src/base/index.js';
 import { LocalCache } from '../../src/fetch/local-cache.js';
 import { DamagedObject } from '../../src/repo/index.js';
-import { contentOf, packIdOf, sameBytes, sealBlob, sealer } from './support.js';
+import { contentOf, packIdOf, repositoryId, sameBytes, sealBlob, sealer } from './support.js';
 
 /* One of several processes that share a cache directory: reads and adds at random, checks whatever it gets. */
 
@@ -11,7 +11,12 @@ const random = seededRandom(Number(seedText));
 const blobs = Array.from({ length: 200 }, (_, number) =>
   sealBlob(contentOf(number, 3000), { packId: packIdOf(1), counter: number + 1, offsetBytes: 28 }),
 );
-const cache = await LocalCache.open({ path, limitBytes: Number(limitText), clock: systemClock });
+const cache = await LocalCache.open({
+  repositoryId,
+  path,
+  limitBytes: Number(limitText),
+  clock: systemClock,
+});
 let hits = 0;
 let damaged = 0;
 

@@ -7,7 +7,8 @@ import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 import { systemClock } from '../../src/base/index.js';
 import { LocalCache } from '../../src/fetch/local-cache.js';
-import { decodeEntryHeader, entryHeaderBytes } from '../../src/fetch/local-cache/entry.js';
+import { decodeEntry } from '../../src/fetch/local-cache/entry.js';
+import { repositoryId } from './support.js';
 
 const limitBytes = 400 * 1024;
 const entryBytes = 4096;
@@ -43,7 +44,7 @@ t.test('processes share a directory, one is killed at work, and nothing is wrong
     t.ok(report.hits > 0);
   }
 
-  const cache = await LocalCache.open({ path, limitBytes, clock: systemClock });
+  const cache = await LocalCache.open({ repositoryId, path, limitBytes, clock: systemClock });
   await cache.settled();
   await cache[Symbol.asyncDispose]();
   const files = readdirSync(path, { recursive: true, withFileTypes: true })
@@ -51,8 +52,7 @@ t.test('processes share a directory, one is killed at work, and nothing is wrong
     .map((file) => join(file.parentPath, file.name));
   for (const file of files) {
     const bytes = readFileSync(file);
-    const header = decodeEntryHeader(bytes.subarray(0, entryHeaderBytes));
-    if (header?.sealedBytes !== bytes.length - entryHeaderBytes) t.fail(`${file} is torn`);
+    if (decodeEntry(bytes)?.repositoryId !== repositoryId) t.fail(`${file} is torn`);
   }
   // All 200 entries would be twice the limit. One may be there that the victim could not tell of.
   t.ok(files.length > 50, `${files.length} entries`);

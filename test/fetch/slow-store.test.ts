@@ -14,7 +14,7 @@ import {
 import { MemoryStore } from '../support/memory-store.js';
 import { VirtualClock } from '../store/virtual-clock.js';
 import { SlowStore } from './slow-store.js';
-import { InlineCodec, putChunks, sameBytes, type PackedBlob } from './support.js';
+import { InlineCodec, putChunks, repositoryId, sameBytes, type PackedBlob } from './support.js';
 
 const demand = { fetchClass: 'demand' } as const;
 const background = { fetchClass: 'background' } as const;
@@ -44,7 +44,15 @@ async function openFetcher(
   const fetcher = await createFetcher({
     repository: { store, codec: new InlineCodec() },
     cachePath: join(directory, 'cache'),
-    ...{ localCacheBytes: 1e9, memoryCacheBytes: 0, cacheFiles: disk, chunkBytes: 65_536, clock, caps },
+    ...{
+      repositoryId,
+      localCacheBytes: 1e9,
+      memoryCacheBytes: 0,
+      cacheFiles: disk,
+      chunkBytes: 65_536,
+      clock,
+      caps,
+    },
     random: seededRandom(1),
   });
   t.teardown(async () => {

@@ -22,6 +22,7 @@ import {
 import { MemoryStore } from '../support/memory-store.js';
 
 export const secrets = { repositoryId: '5'.repeat(32), encryptionKey: new Uint8Array(32).fill(7) };
+export const { repositoryId } = secrets;
 export const sealer = new Sealer(secrets);
 
 /** Opens on the spot what the threads of a repository would open; counts, and can be made to wait. */

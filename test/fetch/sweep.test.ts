@@ -36,8 +36,14 @@ t.test('below the limit nothing goes, and the total is written down', async (t) 
   makeEntry(cachePath, 1, 2, 10_000);
   makeEntry(cachePath, 2, 3, 5);
   const result = sweepCache({ cachePath, limitBytes: 5 * block, now });
-  t.strictSame(result, { outcome: 'swept', totalBytes: 5 * block, evictedBytes: 0, evictedEntries: 0 });
-  t.strictSame(readUsage(cachePath), { totalBytes: 5 * block, sweptAt: now });
+  t.strictSame(result, {
+    outcome: 'swept',
+    totalBytes: 5 * block,
+    pinnedBytes: 0,
+    evictedBytes: 0,
+    evictedEntries: 0,
+  });
+  t.strictSame(readUsage(cachePath), { totalBytes: 5 * block, pinnedBytes: 0, sweptAt: now });
   t.equal(entriesIn(cachePath).length, 2);
 });
 
@@ -111,15 +117,21 @@ t.test('one sweeps at a time, and one that is stopped deletes nothing', async (t
 t.test('in its thread, a sweep does the same, once for all who ask, and says what fails', async (t) => {
   const cachePath = t.testdir();
   makeEntry(cachePath, 1, 2, 5);
-  const sweeper = new Sweeper(cachePath, block);
-  const [one, other] = await Promise.all([sweeper.sweep(now), sweeper.sweep(now)]);
+  const sweeper = new Sweeper(cachePath);
+  const [one, other] = await Promise.all([sweeper.sweep(now, block), sweeper.sweep(now, block)]);
   t.equal(one, other);
-  t.strictSame(one, { outcome: 'swept', totalBytes: 0, evictedBytes: 2 * block, evictedEntries: 1 });
+  t.strictSame(one, {
+    outcome: 'swept',
+    totalBytes: 0,
+    pinnedBytes: 0,
+    evictedBytes: 2 * block,
+    evictedEntries: 1,
+  });
   await sweeper[Symbol.asyncDispose]();
-  t.strictSame(await sweeper.sweep(now), { outcome: 'skipped' }, 'closed');
+  t.strictSame(await sweeper.sweep(now, block), { outcome: 'skipped' }, 'closed');
 
-  const broken = new Sweeper(join(t.testdir({ file: '' }), 'file'), block);
-  await t.rejects(broken.sweep(now), { code: 'ENOTDIR' });
+  const broken = new Sweeper(join(t.testdir({ file: '' }), 'file'));
+  await t.rejects(broken.sweep(now, block), { code: 'ENOTDIR' });
   await broken[Symbol.asyncDispose]();
 });
 
@@ -127,10 +139,10 @@ t.test('processes tell each other through the record; nonsense in it is no recor
   const cachePath = t.testdir({ tmp: {} });
   appendUsage(cachePath, 5);
   t.equal(readUsage(cachePath), undefined, 'nobody has counted yet');
-  replaceUsage(cachePath, { totalBytes: 100, sweptAt: now });
+  replaceUsage(cachePath, { totalBytes: 100, pinnedBytes: 7, sweptAt: now });
   appendUsage(cachePath, 5);
   appendUsage(cachePath, 7);
-  t.strictSame(readUsage(cachePath), { totalBytes: 112, sweptAt: now });
+  t.strictSame(readUsage(cachePath), { totalBytes: 112, pinnedBytes: 7, sweptAt: now });
   const good = readFileSync(join(cachePath, 'usage'), 'latin1');
   for (const text of ['', 'swept x total 1\n', `${good}+x\n`, `${good}-3\n`, good.slice(3)]) {
     writeFileSync(join(cachePath, 'usage'), text);

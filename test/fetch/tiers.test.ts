@@ -18,6 +18,7 @@ import {
   sameBytes,
   ScriptedStore,
   until,
+  repositoryId,
 } from './support.js';
 
 const demand = { fetchClass: 'demand' } as const;
@@ -37,7 +38,7 @@ async function openFetcher(
 ): Promise<Fetcher> {
   const fetcher = await createFetcher({
     repository: { store, codec: new InlineCodec() },
-    ...{ cachePath, localCacheBytes: 1e9, memoryCacheBytes: 0, chunkBytes: 4096 },
+    ...{ cachePath, localCacheBytes: 1e9, repositoryId, memoryCacheBytes: 0, chunkBytes: 4096 },
     ...{ tiers, clock: new ManualClock(), random: () => 0.5 },
   });
   t.teardown(() => fetcher[Symbol.asyncDispose]());

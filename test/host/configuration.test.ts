@@ -1,8 +1,10 @@
-import { mkdir, writeFile } from 'node:fs/promises';
+import { lstat, mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import { limits } from '../../src/base/index.js';
-import { openHostHome, type Configuration } from '../../src/host/index.js';
+import { setConfigured } from '../../src/host/change-configuration.js';
+import { readConfigurationFile } from '../../src/host/configuration.js';
+import { InvalidConfiguration, openHostHome, type Configuration } from '../../src/host/index.js';
 import { shortDirectory } from './short-directory.js';
 
 /** Opens a home whose user's and own configuration files have these contents. */
@@ -66,4 +68,44 @@ t.test('what cannot be used is refused by name', async (t) => {
   for (const [home, message] of cases) {
     await t.rejects(configure(shortDirectory(t), { home }), { code: 'INVALID_CONFIGURATION', message }, home);
   }
+});
+
+t.test('one key is set, and everything else of the file stays as it is', async (t) => {
+  const path = join(t.testdir(), 'config.toml');
+  await setConfigured(path, 'local_cache', 5 * 2 ** 30);
+  t.equal(await readFile(path, 'utf8'), 'local_cache = 5368709120\n', 'made if absent');
+  await writeFile(path, '# mine\nengine = "kernel"\n  local_cache="20G"   # a lot\r\ntiers = ["/usb"]');
+  await setConfigured(path, 'local_cache', 1000);
+  t.equal(
+    await readFile(path, 'utf8'),
+    '# mine\nengine = "kernel"\nlocal_cache = 1000   # a lot\r\ntiers = ["/usb"]',
+  );
+  await setConfigured(path, 'rewrite_percent', 3);
+  t.match(await readConfigurationFile(path), { engine: 'kernel', local_cache: 1000, rewrite_percent: 3 });
+});
+
+t.test('a symbolic link stays one; what cannot be changed safely is refused', async (t) => {
+  const directory = t.testdir({ dotfiles: { 'isr.toml': 'local_cache = 1\n' } });
+  const path = join(directory, 'config.toml');
+  await symlink(join(directory, 'dotfiles', 'isr.toml'), path);
+  await setConfigured(path, 'local_cache', 2);
+  t.ok((await lstat(path)).isSymbolicLink());
+  t.equal(await readFile(path, 'utf8'), 'local_cache = 2\n');
+  for (const text of ['engine = """\nlocal_cache = 7\n"""\nlocal_cache = 5\n', '"local_cache" = 5\n']) {
+    await writeFile(path, text);
+    await t.rejects(setConfigured(path, 'local_cache', 3), InvalidConfiguration);
+    t.equal(await readFile(path, 'utf8'), text);
+  }
+});
+
+t.test('a configuration that changes is seen, and counts as it was while it cannot be used', async (t) => {
+  const directory = t.testdir();
+  const home = await openHostHome(join(directory, 'home'), { XDG_CONFIG_HOME: directory });
+  t.equal(home.localCacheBytesNow(), limits.localCacheBytes);
+  await home.setLocalCacheBytes(12_345);
+  t.equal(home.localCacheBytesNow(), 12_345);
+  await writeFile(join(home.path, 'config.toml'), 'local_cache = ?');
+  t.equal(home.localCacheBytesNow(), 12_345);
+  await rm(join(home.path, 'config.toml'));
+  t.equal(home.localCacheBytesNow(), limits.localCacheBytes);
 });

@@ -1,7 +1,8 @@
 import type { BlobId, BlobKind, BlobReference, PackId } from '../../repo/index.js';
 
 /**
- * One file of the local cache: this header, then exactly the sealed bytes of the pack. All numbers big-endian.
+ * One file of the local cache: this header, then exactly the sealed bytes of the pack, then whose it is. All numbers
+ * big-endian.
  *
  *     offset  length
  *          0       8  magic, "isrcache"
@@ -12,6 +13,8 @@ import type { BlobId, BlobKind, BlobReference, PackId } from '../../repo/index.j
  *         16       8  nonce counter within the pack
  *         24      16  pack id
  *         40      16  blob id
+ *         56       …  sealed bytes
+ *          …      16  repository id; entries of the first versions of isr end before it
  *
  * The header has no checksum: the sealed bytes open only under the pack, counter, id and kind that they were
  * sealed for, so a damaged header is found as surely as damaged data.
@@ -25,6 +28,7 @@ export interface EntryHeader {
 }
 
 export const entryHeaderBytes = 56;
+export const entryOwnerBytes = 16;
 
 const magic = Buffer.from('isrcache', 'latin1');
 const formatVersion = 1;
@@ -40,6 +44,33 @@ export function encodeEntryHeader(reference: BlobReference, kind: BlobKind): Uin
   bytes.write(reference.packId, 24, 'hex');
   bytes.write(reference.id, 40, 'hex');
   return bytes;
+}
+
+/** What an entry ends with. */
+export function encodeEntryOwner(repositoryId: string): Uint8Array {
+  return Buffer.from(repositoryId, 'hex');
+}
+
+/** A whole entry as it was read. */
+export interface DecodedEntry {
+  readonly header: EntryHeader;
+  readonly sealed: Uint8Array;
+  /** Undefined where the entry does not say. */
+  readonly repositoryId: string | undefined;
+}
+
+/** Undefined for anything that is not a whole entry. `sealed` is a view of `entry`. */
+export function decodeEntry(entry: Uint8Array): DecodedEntry | undefined {
+  const header = decodeEntryHeader(entry.subarray(0, entryHeaderBytes));
+  if (header === undefined) return undefined;
+  const end = entryHeaderBytes + header.sealedBytes;
+  if (entry.length !== end && entry.length !== end + entryOwnerBytes) return undefined;
+  const owner = Buffer.from(entry.buffer, entry.byteOffset + end, entry.length - end);
+  return {
+    header,
+    sealed: entry.subarray(entryHeaderBytes, end),
+    repositoryId: owner.length === 0 ? undefined : owner.toString('hex'),
+  };
 }
 
 /** Undefined for anything that is not a header of this format version. */

@@ -2,7 +2,7 @@ import { lstat, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { systemErrorCode } from '../../base/index.js';
 import { DamagedObject, Sealer, type BlobKind, type RepositorySecrets } from '../../repo/index.js';
-import { decodeEntryHeader, entryHeaderBytes } from './entry.js';
+import { decodeEntry, type EntryHeader } from './entry.js';
 import { diskBytes, entryPath, isShardName } from './layout.js';
 import { sweepCache, type SweepResult } from './sweep.js';
 
@@ -35,47 +35,74 @@ export async function cacheContent(cachePath: string): Promise<CacheContent> {
   };
 }
 
-/** Deletes what was not used for longest until less than `bytes` are left. Nothing that is lost so cannot be fetched again. */
+/**
+ * Deletes what was not used for longest until less than `bytes` are left, or nothing but what is pinned. Nothing that is lost so
+ * cannot be fetched again.
+ */
 export function evictCache(cachePath: string, bytes: number): SweepResult {
-  return sweepCache({ cachePath, limitBytes: bytes, now: Date.now() });
+  return sweepCache({ cachePath, limitBytes: bytes, unpinnedShareMin: 0, now: Date.now() });
+}
+
+export interface CacheVerification {
+  readonly entries: number;
+  readonly bytes: number;
+  /** Entries that were damaged. */
+  readonly deleted: number;
+  /** Entries of which only their repository's key could tell, and it is not on this host. They stay. */
+  readonly unknown: number;
 }
 
 /**
- * Opens every entry with the keys of this host, and deletes what opens with none of them: that is damaged, or of a repository
- * whose key is not here, and of no use in either case.
+ * Opens every entry with the keys of this host, and deletes what is damaged. Entries of repositories whose key is not here
+ * are left alone if they are whole.
  */
 export async function verifyCache(
   cachePath: string,
   secrets: readonly Pick<RepositorySecrets, 'repositoryId' | 'encryptionKey'>[],
   options: { readonly signal?: AbortSignal } = {},
-): Promise<{ readonly entries: number; readonly bytes: number; readonly deleted: number }> {
-  const sealers = secrets.map((each) => new Sealer(each));
-  const result = { entries: 0, bytes: 0, deleted: 0 };
+): Promise<CacheVerification> {
+  const sealers = new Map(secrets.map((each) => [each.repositoryId, new Sealer(each)]));
+  const result = { entries: 0, bytes: 0, deleted: 0, unknown: 0 };
   for await (const path of entryFiles(cachePath)) {
     options.signal?.throwIfAborted();
     const entry = await readFile(path).catch(ifGone);
     if (entry === undefined) continue;
     result.entries += 1;
     result.bytes += diskBytes(entry.length);
-    if (opens(cachePath, path, entry, sealers)) continue;
+    const verdict = judge(cachePath, path, entry, sealers);
+    if (verdict === 'unknown') result.unknown += 1;
+    if (verdict !== 'damaged') continue;
     await rm(path, { force: true });
     result.deleted += 1;
   }
   return result;
 }
 
-function opens(cachePath: string, path: string, entry: Uint8Array, sealers: readonly Sealer[]): boolean {
-  const header = decodeEntryHeader(entry.subarray(0, entryHeaderBytes));
-  if (header === undefined || entryPath(cachePath, header.id, header.kind) !== path) return false;
-  return sealers.some((sealer) => {
-    try {
-      sealer.open(Uint8Array.from(entry.subarray(entryHeaderBytes)), header, header.kind);
-      return true;
-    } catch (error) {
-      if (error instanceof DamagedObject) return false;
-      throw error;
-    }
-  });
+function judge(
+  cachePath: string,
+  path: string,
+  entry: Uint8Array,
+  sealers: ReadonlyMap<string, Sealer>,
+): 'good' | 'damaged' | 'unknown' {
+  const decoded = decodeEntry(entry);
+  if (decoded === undefined) return 'damaged';
+  const { header, sealed, repositoryId } = decoded;
+  if (entryPath(cachePath, header.id, header.kind) !== path) return 'damaged';
+  const owner = repositoryId === undefined ? undefined : sealers.get(repositoryId);
+  if (repositoryId !== undefined && owner === undefined) return 'unknown';
+  const candidates = owner === undefined ? [...sealers.values()] : [owner];
+  if (candidates.some((sealer) => opens(sealer, sealed, header))) return 'good';
+  return owner === undefined ? 'unknown' : 'damaged';
+}
+
+function opens(sealer: Sealer, sealed: Uint8Array, header: EntryHeader): boolean {
+  try {
+    sealer.open(Uint8Array.from(sealed), header, header.kind);
+    return true;
+  } catch (error) {
+    if (error instanceof DamagedObject) return false;
+    throw error;
+  }
 }
 
 async function* entryFiles(cachePath: string): AsyncGenerator<string, void, undefined> {

@@ -1,12 +1,17 @@
 import { lstatSync, mkdirSync, readdirSync, rmSync, type Stats } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
+import { limits } from '../../base/index.js';
 import { lockFile } from '../../system/index.js';
 import { diskBytes, isShardName, sweepLockFile, temporaryDirectory } from './layout.js';
+import { pinnedEntries } from './pin-file.js';
 import { readUsage, replaceUsage } from './usage-record.js';
 
 export interface SweepRequest {
   readonly cachePath: string;
+  /** For all entries; see `roomBytes` for what becomes of it when pins take much. */
   readonly limitBytes: number;
+  /** Of the limit, what entries that are not pinned may take whatever pins do: `limits` if not said. */
+  readonly unpinnedShareMin?: number;
   /** Milliseconds since 1970. */
   readonly now: number;
   /** Asked between directories: true ends the sweep early, without a result. */
@@ -17,6 +22,8 @@ export type SweepResult =
   | {
       readonly outcome: 'swept';
       readonly totalBytes: number;
+      /** Of these, what is pinned, and therefore was left alone. */
+      readonly pinnedBytes: number;
       readonly evictedBytes: number;
       readonly evictedEntries: number;
     }
@@ -33,8 +40,20 @@ const ageStepMs = 60_000;
 const abandonedMs = 60 * 60_000;
 
 /**
- * Counts what a cache directory holds and, if that is more than the limit, deletes the entries that have not been
- * used for longest until it is a tenth below. Synchronous: runs in a worker thread. Other processes may
+ * What a cache may hold: its limit. Pins that were made under a larger limit may leave no room in it, or none to speak of; then it
+ * is more, so that what is not pinned always has its share, and is not fetched for nothing.
+ */
+export function roomBytes(
+  limitBytes: number,
+  pinnedBytes: number,
+  unpinnedShareMin = 1 - limits.cachePinnedShare,
+): number {
+  return Math.max(limitBytes, pinnedBytes + limitBytes * unpinnedShareMin);
+}
+
+/**
+ * Counts what a cache directory holds and, if that is more than it may, deletes the entries that have not been
+ * used for longest until it is a tenth below, except pinned ones. Synchronous: runs in a worker thread. Other processes may
  * read, add and even sweep meanwhile; an entry that somebody is reading stays readable for them.
  */
 export function sweepCache(request: SweepRequest): SweepResult {
@@ -42,49 +61,72 @@ export function sweepCache(request: SweepRequest): SweepResult {
   const lock = lockFile(join(request.cachePath, sweepLockFile));
   if (lock === undefined) return { outcome: 'skipped' };
   try {
-    removeAbandoned(request);
-    const toldBefore = startTelling(request);
-    const bytesByAge = countEntries(request);
-    if (bytesByAge === undefined) return { outcome: 'skipped' };
-    const counted = sum(bytesByAge.values());
-    const evicted =
-      counted > request.limitBytes
-        ? evictEntries(request, bytesByAge, counted - Math.floor(request.limitBytes * keptShareOfLimit))
-        : { bytes: 0, entries: 0 };
-    // What others added meanwhile may or may not have been counted: too much in the record only means an early sweep.
-    const addedMeanwhile = Math.max(0, (readUsage(request.cachePath)?.totalBytes ?? 0) - toldBefore);
-    const totalBytes = counted - evicted.bytes + addedMeanwhile;
-    replaceUsage(request.cachePath, { totalBytes, sweptAt: request.now });
-    return { outcome: 'swept', totalBytes, evictedBytes: evicted.bytes, evictedEntries: evicted.entries };
+    return sweepLocked(request, pinnedEntries(request.cachePath));
   } finally {
     lock.release();
   }
 }
 
+function sweepLocked(request: SweepRequest, pinned: Pinned): SweepResult {
+  removeAbandoned(request);
+  const toldBefore = startTelling(request);
+  const held = countEntries(request, pinned);
+  if (held === undefined) return { outcome: 'skipped' };
+  const { pinnedBytes } = held;
+  const counted = pinnedBytes + sum(held.bytesByAge.values());
+  const room = roomBytes(request.limitBytes, pinnedBytes, request.unpinnedShareMin);
+  const unpinnedKept = Math.floor((room - pinnedBytes) * keptShareOfLimit);
+  const evicted =
+    counted > room
+      ? evictEntries(request, pinned, held.bytesByAge, counted - pinnedBytes - unpinnedKept)
+      : { bytes: 0, entries: 0 };
+  // What others added meanwhile may or may not have been counted: too much in the record only means an early sweep.
+  const addedMeanwhile = Math.max(0, (readUsage(request.cachePath)?.totalBytes ?? 0) - toldBefore);
+  const totalBytes = counted - evicted.bytes + addedMeanwhile;
+  replaceUsage(request.cachePath, { totalBytes, pinnedBytes, sweptAt: request.now });
+  return {
+    ...{ outcome: 'swept', totalBytes, pinnedBytes },
+    ...{ evictedBytes: evicted.bytes, evictedEntries: evicted.entries },
+  };
+}
+
+/** Names of the entries to leave alone. */
+type Pinned = Pick<ReadonlyMap<string, unknown>, 'has'>;
+
 /** Makes sure that there is a record for others to add to, and returns its total. */
 function startTelling(request: SweepRequest): number {
   const record = readUsage(request.cachePath);
   if (record !== undefined) return record.totalBytes;
-  replaceUsage(request.cachePath, { totalBytes: 0, sweptAt: 0 });
+  replaceUsage(request.cachePath, { totalBytes: 0, pinnedBytes: 0, sweptAt: 0 });
   return 0;
 }
 
-/** Bytes on disk by age step; undefined when told to stop. */
-function countEntries(request: SweepRequest): Map<number, number> | undefined {
+/** Bytes on disk: what is pinned, and the rest by age step; undefined when told to stop. */
+function countEntries(
+  request: SweepRequest,
+  pinned: Pinned,
+): { readonly pinnedBytes: number; readonly bytesByAge: ReadonlyMap<number, number> } | undefined {
   const bytesByAge = new Map<number, number>();
+  let pinnedBytes = 0;
   for (const shard of shards(request.cachePath)) {
     if (request.shouldStop?.() === true) return undefined;
-    for (const { stats } of entries(shard)) {
+    for (const { path, stats } of entries(shard)) {
+      const bytes = diskBytes(stats.size);
+      if (pinned.has(basename(path))) {
+        pinnedBytes += bytes;
+        continue;
+      }
       const step = ageStep(stats);
-      bytesByAge.set(step, (bytesByAge.get(step) ?? 0) + diskBytes(stats.size));
+      bytesByAge.set(step, (bytesByAge.get(step) ?? 0) + bytes);
     }
   }
-  return bytesByAge;
+  return { pinnedBytes, bytesByAge };
 }
 
 /** Deletes at least `excessBytes`, oldest minutes first; within the last of these minutes in no order. */
 function evictEntries(
   request: SweepRequest,
+  pinned: Pinned,
   bytesByAge: ReadonlyMap<number, number>,
   excessBytes: number,
 ): { readonly bytes: number; readonly entries: number } {
@@ -96,6 +138,7 @@ function evictEntries(
     if (request.shouldStop?.() === true) break;
     for (const { path, stats } of entries(shard)) {
       const step = ageStep(stats);
+      if (pinned.has(basename(path))) continue;
       if (step > youngestStep || (step === youngestStep && leftOfYoungest <= 0)) continue;
       if (step === youngestStep) leftOfYoungest -= diskBytes(stats.size);
       rmSync(path, { force: true });

@@ -6,25 +6,23 @@ import type { SweepTask } from './sweep-worker.js';
 /** Runs sweeps in a thread of their own: looking at hundreds of thousands of files must not delay a read. */
 export class Sweeper implements AsyncDisposable {
   readonly #cachePath: string;
-  readonly #limitBytes: number;
   readonly #stop = new SharedArrayBuffer(4);
   #running: Promise<SweepResult> | undefined;
 
-  constructor(cachePath: string, limitBytes: number) {
+  constructor(cachePath: string) {
     this.#cachePath = cachePath;
-    this.#limitBytes = limitBytes;
   }
 
   /** The sweep that is under way, or a new one. Rejects with what the disk said. */
-  sweep(now: number): Promise<SweepResult> {
-    this.#running ??= this.#start(now).finally(() => (this.#running = undefined));
+  sweep(now: number, limitBytes: number): Promise<SweepResult> {
+    this.#running ??= this.#start(now, limitBytes).finally(() => (this.#running = undefined));
     return this.#running;
   }
 
-  async #start(now: number): Promise<SweepResult> {
+  async #start(now: number, limitBytes: number): Promise<SweepResult> {
     const workerData: SweepTask = {
       cachePath: this.#cachePath,
-      limitBytes: this.#limitBytes,
+      limitBytes,
       now,
       stop: this.#stop,
     };

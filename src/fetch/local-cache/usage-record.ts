@@ -4,17 +4,19 @@ import { temporaryDirectory, usageFile } from './layout.js';
 
 /**
  * How many bytes a cache directory holds, as far as its users have told each other: a text file whose first line
- * is the total that the last sweep counted, and whose other lines are what processes have added since. Appending a
+ * is what the last sweep counted, and whose other lines are what processes have added since. Appending a
  * line is atomic, so nobody needs a lock. Wrong by what a process added and did not tell before it was killed; the
  * next sweep counts afresh.
  */
 export interface UsageRecord {
   readonly totalBytes: number;
+  /** Of these, what pins kept at the last sweep. */
+  readonly pinnedBytes: number;
   /** When the first line was counted, in milliseconds since 1970. */
   readonly sweptAt: number;
 }
 
-const firstLine = /^swept (\d{1,15}) total (\d{1,15})$/;
+const firstLine = /^swept (\d{1,15}) total (\d{1,15})(?: pinned (\d{1,15}))?$/;
 const additionLine = /^\+(\d{1,15})$/;
 
 /** Undefined where there is no record, or none that can be understood: then only a sweep can tell. */
@@ -34,7 +36,7 @@ export function readUsage(cachePath: string): UsageRecord | undefined {
     if (addition === null) return undefined;
     totalBytes += Number(addition[1]);
   }
-  return { totalBytes, sweptAt: Number(parts[1]) };
+  return { totalBytes, pinnedBytes: Number(parts[3] ?? 0), sweptAt: Number(parts[1]) };
 }
 
 /** Tells the other processes. Does nothing where there is no record: whoever finds none sweeps. */
@@ -57,6 +59,7 @@ export function appendUsage(cachePath: string, addedBytes: number): void {
 /** Starts a new record, after a sweep. */
 export function replaceUsage(cachePath: string, record: UsageRecord): void {
   const temporary = join(cachePath, temporaryDirectory, `usage-${process.pid}`);
-  writeFileSync(temporary, `swept ${record.sweptAt} total ${record.totalBytes}\n`);
+  const { sweptAt, totalBytes, pinnedBytes } = record;
+  writeFileSync(temporary, `swept ${sweptAt} total ${totalBytes} pinned ${pinnedBytes}\n`);
   renameSync(temporary, join(cachePath, usageFile));
 }

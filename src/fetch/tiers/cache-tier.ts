@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { systemErrorCode } from '../../base/index.js';
 import type { BlobKind, BlobReference } from '../../repo/index.js';
-import { decodeEntryHeader, entryHeaderBytes } from '../local-cache/entry.js';
+import { decodeEntry } from '../local-cache/entry.js';
 import { entryPath } from '../local-cache/layout.js';
 import type { TierSource } from './tier.js';
 
@@ -24,11 +24,13 @@ export class CacheTier implements TierSource {
       if (systemErrorCode(error) === 'ENOENT') return undefined;
       throw error;
     }
-    const header = decodeEntryHeader(entry.subarray(0, entryHeaderBytes));
-    if (header === undefined) return { reference, sealed: new Uint8Array(0) };
-    const { packId, counter, sealedBytes } = header;
-    const sealed = Uint8Array.from(entry.subarray(entryHeaderBytes));
-    return { reference: { ...reference, packId, counter, sealedBytes }, sealed };
+    const decoded = decodeEntry(entry);
+    if (decoded === undefined) return { reference, sealed: new Uint8Array(0) };
+    const { packId, counter, sealedBytes } = decoded.header;
+    return {
+      reference: { ...reference, packId, counter, sealedBytes },
+      sealed: Uint8Array.from(decoded.sealed),
+    };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
