@@ -1,15 +1,24 @@
 # isr: the two commands a newcomer needs are `make demo` and `make test`; each does its own set-up.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: all setup build test exercise crash-lab survive demo bench format clean
+.PHONY: all setup compile build test exercise crash-lab survive demo bench format clean
 
 all: build
 
 setup: ## Debian packages and npm packages; does nothing where they are there.
 	scripts/setup
 
-build: setup
+build: compile
+	@$(MAKE) --no-print-directory build/programs/trained
+
+compile: setup
 	npx --no-install tsc --build
+
+# What `isr` starts with: its programs, each in one file, and V8's compiled code of them.
+build/programs/trained: build/tsconfig.tsbuildinfo $(wildcard scripts/programs/*)
+	node scripts/programs/bundle.js
+	node scripts/programs/train.js
+	touch $@
 
 test: build ## Type check, lint, format, unit and native tests.
 	npx --no-install eslint .

@@ -11,5 +11,6 @@ export {
 } from './errors.js';
 export { limits } from './limits.js';
 export type { MaybePromise } from './maybe-promise.js';
+export { programPath } from './programs.js';
 export type { Progress, ProgressListener } from './progress.js';
 export { ResourceStack } from './resource-stack.js';

@@ -2,10 +2,11 @@
 import { readFileSync } from 'node:fs';
 import { takeDebugFromEnvironment } from './debug.js';
 
-const parameters = process.argv.slice(2);
-if (parameters[0] === '--version' || parameters[0] === '-V') {
-  process.stdout.write(`${packageVersion()}\n`);
-} else {
+async function main(parameters: readonly string[]): Promise<void> {
+  if (parameters[0] === '--version' || parameters[0] === '-V') {
+    process.stdout.write(`${packageVersion()}\n`);
+    return;
+  }
   await takeDebugFromEnvironment();
   const { runCommandLine } = await import('./program.js');
   exitQuietlyOnBrokenPipe();
@@ -41,3 +42,5 @@ function packageVersion(): string {
   const path = new URL('../../../package.json', import.meta.url);
   return (JSON.parse(readFileSync(path, 'utf8')) as { readonly version: string }).version;
 }
+
+void main(process.argv.slice(2));

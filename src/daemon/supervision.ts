@@ -1,8 +1,7 @@
 import { spawn, type ChildProcess, type Serializable } from 'node:child_process';
 import { once } from 'node:events';
-import { fileURLToPath } from 'node:url';
 import createDebug from 'debug';
-import { systemErrorCode } from '../base/index.js';
+import { programPath, systemErrorCode } from '../base/index.js';
 import { FileSystemError } from '../fs/index.js';
 import { StoreUnreachable } from '../store/index.js';
 import type {
@@ -15,7 +14,6 @@ import type {
 
 const debug = createDebug('isr:daemon');
 
-const supervisorMain = fileURLToPath(new URL('./supervisor.js', import.meta.url));
 
 /** A supervisor has little to do and nothing to keep. */
 const supervisorOptions = ['--max-semi-space-size=1', '--max-old-space-size=16'];
@@ -54,7 +52,7 @@ export class Supervision {
     descriptors: { readonly connection: number; readonly lock: number },
   ): Promise<Supervision> {
     const vmName = mount.start.mount.vmName;
-    const child = spawn(process.execPath, [...supervisorOptions, supervisorMain, vmName], {
+    const child = spawn(process.execPath, [...supervisorOptions, programPath('supervisor'), vmName], {
       cwd: '/',
       detached: true,
       // A foreground mount writes its result to the standard output.

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 
-const entryPoint = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
+const entryPoint = fileURLToPath(new URL('../../../bin/isr', import.meta.url));
 
 export interface IsrRun {
   readonly exitCode: number | null;

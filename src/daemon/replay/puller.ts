@@ -1,12 +1,11 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { fileURLToPath } from 'node:url';
 import createDebug from 'debug';
+import { programPath } from '../../base/index.js';
 import type { PulledRange, PullMessage } from './puller-protocol.js';
 
 const debug = createDebug('isr:daemon:replay');
 
-const pullerMain = fileURLToPath(new URL('./puller-program.js', import.meta.url));
 const pullerOptions = ['--max-semi-space-size=1', '--max-old-space-size=16'];
 
 /** A process that has the kernel read parts of a mount: see its program. */
@@ -30,7 +29,7 @@ export class Puller implements AsyncDisposable {
 
   /** Undefined if it cannot be started. */
   static async start(): Promise<Puller | undefined> {
-    const child = spawn(process.execPath, [...pullerOptions, pullerMain], {
+    const child = spawn(process.execPath, [...pullerOptions, programPath('puller')], {
       cwd: '/',
       stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
     });

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
+import { programPath } from '../../base/index.js';
 import type { SweepResult } from './sweep.js';
 import type { SweepTask } from './sweep-worker.js';
 
@@ -26,7 +27,7 @@ export class Sweeper implements AsyncDisposable {
       now,
       stop: this.#stop,
     };
-    const worker = new Worker(new URL('./sweep-worker.js', import.meta.url), { workerData });
+    const worker = new Worker(programPath('sweep-thread'), { workerData });
     const [result] = (await once(worker, 'message')) as [SweepResult];
     return result;
   }

@@ -1,5 +1,6 @@
 import createDebug from 'debug';
 import { Worker } from 'node:worker_threads';
+import { programPath } from '../../base/index.js';
 
 const debug = createDebug('isr:fuse');
 
@@ -116,7 +117,7 @@ export class Notifications {
 
   #start(): void {
     const workerData: NotifyingThreadData = { deviceFd: this.#deviceFd, queue: this.#queue.shared };
-    const worker = new Worker(new URL('./notifying-thread.js', import.meta.url), {
+    const worker = new Worker(programPath('notifying-thread'), {
       workerData,
       execArgv: [],
     });

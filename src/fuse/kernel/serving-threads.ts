@@ -1,5 +1,6 @@
 import { closeSync, constants, openSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
+import { programPath } from '../../base/index.js';
 import type { SharedLocalReads } from '../../resident/index.js';
 import { waitFor, WaitSet, WakeDescriptor } from '../../system/index.js';
 import { requestBytesMax } from './sizes.js';
@@ -145,7 +146,7 @@ export class ServingThreads {
           : { waitSetFd: this.#waitSet.fd, stopFd: this.#stop.fd, mountTableFd: this.#mountTableFd },
     };
     this.#turns.begin(thread);
-    const worker = new Worker(new URL('./serving-thread.js', import.meta.url), {
+    const worker = new Worker(programPath('serving-thread'), {
       workerData,
       // Modules that the program was told to load are not for this thread.
       execArgv: [],

@@ -1,6 +1,6 @@
-import { fileURLToPath } from 'node:url';
+import { setFlagsFromString } from 'node:v8';
 import { Piscina } from 'piscina';
-import { limits } from '../../base/index.js';
+import { limits, programPath } from '../../base/index.js';
 import { DamagedObject } from '../errors.js';
 import type { SealingSecrets } from '../format/key-schedule.js';
 import { Sealer } from '../format/sealer.js';
@@ -52,8 +52,6 @@ export interface CodecPool extends AsyncDisposable {
     options?: { readonly priority?: CodecPriority },
   ): Promise<Uint8Array | undefined>;
 }
-
-const threadFile = fileURLToPath(new URL('worker.js', import.meta.url));
 
 /** Map nodes and manifests up to this size are worked on in place: the way to a thread and back costs more. */
 const inPlaceBytesMax = 32 * 1024;
@@ -150,8 +148,10 @@ class PiscinaCodecPool implements CodecPool {
 
   /** Piscina never has more jobs than threads, so its own queue stays empty. */
   #startedPool(): Piscina<ThreadJob, ThreadResult> {
+    // V8 cannot be asked to collect from JavaScript otherwise. Flags are the process's, so they are set before a thread begins.
+    setFlagsFromString('--expose-gc');
     this.#pool ??= new Piscina<ThreadJob, ThreadResult>({
-      filename: threadFile,
+      filename: programPath('codec-thread'),
       minThreads: this.#threads,
       maxThreads: this.#threads,
       workerData: this.#secrets,

@@ -1,4 +1,3 @@
-import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { workerData } from 'node:worker_threads';
 import { move, transferableSymbol, valueSymbol } from 'piscina';
@@ -20,9 +19,8 @@ let jobsSinceCollection = 0;
 
 /**
  * V8 weighs the buffers that jobs leave behind by their handles, so that tens of MiB a thread pile up before it collects
- * them: measured, 80 MB of a daemon's resident set for no speed. It has no other way to be asked from JavaScript.
+ * them: measured, 80 MB of a daemon's resident set for no speed. The pool has turned on the flag that makes this possible.
  */
-setFlagsFromString('--expose-gc');
 const collect = runInNewContext('gc') as (options: { readonly type: 'minor' }) => void;
 
 export default function run(job: ThreadJob): unknown {
