@@ -1,6 +1,6 @@
 /**
- * Engines compared in one run over the same local data, each in a process of its own: the local file system itself,
- * `fuse-native`, the engine `kernel`, and libfuse's C example. Page caches of the targets are cold; what lies behind the
+ * Engines compared in one run over the same local data, each in a process of its own: the local file system itself, the
+ * engine `fuse-native`, the package of that name with its own JavaScript and a trivial file system, the engine `kernel`, and libfuse's C example. Page caches of the targets are cold; what lies behind the
  * mounts is warm unless a measure says otherwise. Targets take turns within each round, and ratios are taken within rounds.
  */
 import { execFile } from 'node:child_process';
@@ -17,6 +17,7 @@ import { Results } from './fuse/results.js';
 import {
   dataFile,
   engineTarget,
+  packageTarget,
   plainTarget,
   referenceTarget,
   writesFile,
@@ -66,6 +67,7 @@ export async function benchFuse(
     printTables(results, names);
     if (reference.program === undefined) console.log(`\n${reference.missing}`);
     const verdicts = judge(results, {
+      package: packageName,
       native: 'fuse-native',
       reference: referenceName,
       ours: names.filter((name) => name.startsWith('kernel')),
@@ -84,6 +86,7 @@ async function writeData(directory: string): Promise<void> {
   await writeGuestMemory(join(directory, writesFile), writesBytes, 2);
 }
 
+const packageName = 'fuse-native, as published';
 const referenceName = 'C: passthrough_ll';
 
 async function openTargets(
@@ -95,6 +98,7 @@ async function openTargets(
   const { stdout } = await run('findmnt', ['-no', 'FSTYPE', '-T', root]);
   const targets = [resources.use(plainTarget(`${stdout.trim()} (disk)`, data))];
   targets.push(resources.use(await engineTarget('fuse-native', undefined, join(root, 'fuse-native'), data)));
+  targets.push(resources.use(await packageTarget(packageName, join(root, 'package'), data)));
   for (const threads of kernelThreads) {
     targets.push(resources.use(await engineTarget('kernel', threads, join(root, `kernel-${threads}`), data)));
   }

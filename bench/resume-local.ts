@@ -15,6 +15,7 @@ import { mountVm, type DaemonStatus } from '../src/daemon/index.js';
 import type { EngineName } from '../src/fuse/index.js';
 import { openHostHome } from '../src/host/index.js';
 import { openHypervisor, parseVmConfig } from '../src/vm/index.js';
+import { useBundledPrograms } from './support/bundled-programs.js';
 import { dropPageCache } from './support/page-cache.js';
 import { processorSeconds } from './support/process-time.js';
 import { median } from './support/statistics.js';
@@ -60,6 +61,7 @@ export interface ResumeLocalFigures {
 export async function benchResumeLocal(
   options: { readonly rounds: number } = { rounds: 7 },
 ): Promise<ResumeLocalFigures> {
+  useBundledPrograms();
   const { trial, host: publisher } = await Trial.create(vmName);
   try {
     const last = await saveGuest(trial, publisher);

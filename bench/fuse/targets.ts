@@ -10,6 +10,7 @@ import { overlayPrefix, servedPaths, type ServeConfig } from './served.js';
 
 const run = promisify(execFile);
 const serveProgram = fileURLToPath(new URL('./serve.js', import.meta.url));
+const servePackageProgram = fileURLToPath(new URL('./serve-package.js', import.meta.url));
 
 /** Names of the files in the data directory: one to be read, one to be overwritten. */
 export const dataFile = 'data';
@@ -52,10 +53,8 @@ export async function referenceTarget(
 ): Promise<Target> {
   const source = join(root, 'source');
   const mountPath = join(root, 'mount');
-  await mkdir(source, { recursive: true });
+  await copyData(dataDirectory, source);
   await mkdir(mountPath);
-  for (const file of [dataFile, writesFile]) await copyFile(join(dataDirectory, file), join(source, file));
-  await run('sync', ['-f', source]);
   const child = spawn(program, ['-f', '-o', `source=${source},cache=always`, mountPath], {
     // It warns of its own default of threads.
     stdio: ['pipe', 'pipe', 'ignore'],
@@ -79,6 +78,31 @@ export async function referenceTarget(
   };
 }
 
+/** The package `fuse-native` with its own JavaScript, over a copy of the data. */
+export async function packageTarget(name: string, root: string, dataDirectory: string): Promise<Target> {
+  const source = join(root, 'source');
+  const mountPath = join(root, 'mount');
+  await copyData(dataDirectory, source);
+  const child = spawn(process.execPath, [servePackageProgram, mountPath, source], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+    detached: true,
+  });
+  const server = await startedServer(child, [mountPath]);
+  return {
+    name,
+    files: { plain: join(mountPath, dataFile), writes: join(mountPath, writesFile) },
+    backing: { plain: source },
+    cpuSeconds: () => server.cpuSeconds(),
+    [Symbol.asyncDispose]: () => server.stop(undefined),
+  };
+}
+
+async function copyData(dataDirectory: string, source: string): Promise<void> {
+  await mkdir(source, { recursive: true });
+  for (const file of [dataFile, writesFile]) await copyFile(join(dataDirectory, file), join(source, file));
+  await run('sync', ['-f', source]);
+}
+
 /** One of our engines in a process of its own. */
 export async function engineTarget(
   engine: EngineName,
@@ -93,13 +117,7 @@ export async function engineTarget(
     // Ctrl-C ends the benchmark, and with it this one's standard input: then it unmounts.
     detached: true,
   });
-  const server = new Server(child, [paths.decoded, paths.sealed]);
-  try {
-    await server.said('ready');
-  } catch (error) {
-    await server.stop(undefined);
-    throw error;
-  }
+  const server = await startedServer(child, [paths.decoded, paths.sealed]);
   return {
     name: threads === undefined ? engine : `${engine}, ${threads} thread${threads === 1 ? '' : 's'}`,
     files: {
@@ -112,6 +130,18 @@ export async function engineTarget(
     cpuSeconds: () => server.cpuSeconds(),
     [Symbol.asyncDispose]: () => server.stop(undefined),
   };
+}
+
+/** Returns when the server serves. */
+async function startedServer(child: ChildProcess, mountPaths: readonly string[]): Promise<Server> {
+  const server = new Server(child, mountPaths);
+  try {
+    await server.said('ready');
+    return server;
+  } catch (error) {
+    await server.stop(undefined);
+    throw error;
+  }
 }
 
 /** How long a server may take to unmount and end. */

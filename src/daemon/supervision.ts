@@ -14,7 +14,6 @@ import type {
 
 const debug = createDebug('isr:daemon');
 
-
 /** A supervisor has little to do and nothing to keep. */
 const supervisorOptions = ['--max-semi-space-size=1', '--max-old-space-size=16'];
 
