@@ -382,6 +382,13 @@ export const limits = {
    */
   layoutRewriteFraction: 0.05,
 
+  /** Waits of programs that are recorded one by one, about 300 bytes each; and files that are told apart in their sums. */
+  stallsRecorded: 2048,
+  stallFiles: 256,
+
+  /** How often the record of waits is written down, if there were any. */
+  stallsWrittenEveryMs: 15_000,
+
   /** Bytes of replayed chunks that are on this host and wait for the kernel to read them. */
   replayLocalBytes: 32 * 1024 * 1024,
 

@@ -27,6 +27,17 @@ export class UnpublishedChanges extends IsrError {
   }
 }
 
+/** The VM is not mounted, and no guest of it was resumed on this host. */
+export class NothingToExplain extends IsrError {
+  override readonly code = 'NOTHING_TO_EXPLAIN';
+  constructor(vmName: string) {
+    super(`No resume of ${vmName} was watched on this host.`, {
+      facts: { vm: vmName },
+      remedy: `\`isr resume ${vmName}\` is watched, and what waited can be explained from then on.`,
+    });
+  }
+}
+
 /** The VM has no such trace, or none at all. */
 export class TraceMissing extends IsrError {
   override readonly code = 'TRACE_MISSING';

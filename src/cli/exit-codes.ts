@@ -43,6 +43,7 @@ const exitCodeOfError: Readonly<Record<string, ExitCode>> = {
   VM_MISSING: exitCodes.notFound,
   VERSION_MISSING: exitCodes.notFound,
   TRACE_MISSING: exitCodes.notFound,
+  NOTHING_TO_EXPLAIN: exitCodes.notFound,
   NOT_MOUNTED: exitCodes.notFound,
   SOURCE_UNREADABLE: exitCodes.notFound,
   NO_LOCAL_CHANGES: exitCodes.notFound,

@@ -23,6 +23,12 @@ export function formatSeconds(seconds: number): string {
   return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
+/** `0.4 ms`, `35 ms`, then as `formatSeconds`. */
+export function formatMilliseconds(milliseconds: number): string {
+  if (milliseconds >= 999.5) return formatSeconds(milliseconds / 1000);
+  return `${milliseconds < 9.95 ? milliseconds.toFixed(1) : milliseconds.toFixed(0)} ms`;
+}
+
 /** Local time to the minute, as `2026-02-28 09:05`. */
 export function formatDate(date: Date): string {
   const two = (value: number): string => String(value).padStart(2, '0');

@@ -89,6 +89,11 @@ const commandTable: readonly CommandEntry[] = [
     load: () => import('./commands/warm.js'),
   },
   {
+    name: 'explain',
+    summary: 'what the last resume of a VM waited for, and why',
+    load: () => import('./commands/explain.js'),
+  },
+  {
     name: 'trace',
     summary: 'what resumes of a VM touched, and when',
     load: () => import('./commands/trace.js'),

@@ -4,6 +4,7 @@ import { Cancelled, type ProgressListener } from '../base/index.js';
 import type { ControlMessage, ControlMethod, ControlMethods } from './control-protocol.js';
 import { DaemonRestarted, NotMounted, RemoteError, UpgradeFailed } from './errors.js';
 import { workerProgram } from './worker-program.js';
+import type { Explanation } from './explain/index.js';
 import type { WarmRequest } from '../fetch/index.js';
 import type {
   DaemonClient,
@@ -24,7 +25,12 @@ const restartTimeoutMs = 10_000;
 const retryIntervalMs = 50;
 
 /** What is simply asked again when the daemon dies over it. */
-const repeatable: ReadonlySet<ControlMethod> = new Set<ControlMethod>(['status', 'flush', 'resuming']);
+const repeatable: ReadonlySet<ControlMethod> = new Set<ControlMethod>([
+  'status',
+  'explain',
+  'flush',
+  'resuming',
+]);
 
 /** A `DaemonClient` over the control socket. One connection a call; nothing to close. */
 export class ControlClient implements DaemonClient {
@@ -50,6 +56,10 @@ export class ControlClient implements DaemonClient {
 
   status(): Promise<DaemonStatus> {
     return this.#call('status', {});
+  }
+
+  explain(): Promise<Explanation> {
+    return this.#call('explain', {});
   }
 
   async flush(): Promise<void> {

@@ -5,12 +5,14 @@
  */
 import type { Progress } from '../base/index.js';
 import type { WarmRequest } from '../fetch/index.js';
+import type { Explanation } from './explain/index.js';
 import type { DaemonStatus, PublishResult, Resuming, UnmountResult, WarmResult } from './types.js';
 import type { Program } from './supervisor-protocol.js';
 import type { WireError } from './errors.js';
 
 export interface ControlMethods {
   status: { parameters: Record<string, never>; result: DaemonStatus };
+  explain: { parameters: Record<string, never>; result: Explanation };
   flush: { parameters: Record<string, never>; result: null };
   publish: { parameters: { readonly releaseLease: boolean }; result: PublishResult };
   warm: { parameters: WarmRequest; result: WarmResult };

@@ -13,6 +13,7 @@ export {
   UpgradeFailed,
   VmBusy,
 } from './errors.js';
+export { readStallReport, type Explanation, type StallCause } from './explain/index.js';
 export { connectDaemon, mountVm } from './launch.js';
 export { findDaemon, clearDeadDaemon, type DaemonRecord } from './record.js';
 export { serveMount } from './serve.js';

@@ -20,6 +20,7 @@ import { protectWorker } from './protection.js';
 import { removeRecord, writeRecord } from './record.js';
 import { VmSession } from './session.js';
 import { NotSupervised } from './errors.js';
+import { StallKeeper } from './explain/index.js';
 import { ResumedRun } from './replay/index.js';
 import { Supervision } from './supervision.js';
 import type { Program } from './supervisor-protocol.js';
@@ -76,6 +77,7 @@ export class MountedVm {
   #unmounting: Promise<UnmountResult> | undefined;
   /** The guest that was resumed last. */
   #run: ResumedRun | undefined;
+  #stalls: StallKeeper | undefined;
   readonly #end: () => void;
 
   private constructor(
@@ -135,6 +137,7 @@ export class MountedVm {
       const mounted = new MountedVm(session, engine, supervision, mountPath, resources);
       await mounted.#announce();
       session.repository.codec.start();
+      await mounted.#explain(request.mount.resuming !== undefined, takeOver !== undefined);
       // After a crash the guest runs already.
       if (takeOver === undefined) mounted.#run = mounted.#beginRun(request.mount.resuming);
       return mounted;
@@ -221,6 +224,7 @@ export class MountedVm {
 
   /** The mount is gone; the kernel has written back what it had. */
   async #finish(): Promise<UnmountResult> {
+    await this.#stalls?.[Symbol.asyncDispose]();
     try {
       return await this.#session.close();
     } finally {
@@ -289,6 +293,23 @@ export class MountedVm {
     if (await supervision.makeRoomFor(program)) process.exit(0);
   }
 
+  /** Begins to record what programs wait for. */
+  async #explain(isResume: boolean, goesOn = false): Promise<void> {
+    const { origin, vmName, fetcher, fileSystem } = this.#session;
+    const options = {
+      ...{ paths: this.#paths, vmName },
+      version: origin.kind === 'version' ? origin.commit.version : undefined,
+      planFor: (path: string, chunkIndex: number) => {
+        const unplanned = this.#stalls?.isResume === true ? 'noPrefetch' : 'noResume';
+        return this.#run?.planFor(path, chunkIndex) ?? unplanned;
+      },
+      linkUse: () => fetcher.linkUse(),
+    };
+    await this.#stalls?.[Symbol.asyncDispose]();
+    this.#stalls = goesOn ? await StallKeeper.goOn(options) : StallKeeper.begin({ ...options, isResume });
+    fileSystem.watchStalls(this.#stalls.listener);
+  }
+
   /** Undefined for a branch: it has no next resume. */
   #beginRun(resuming: Resuming | undefined): ResumedRun | undefined {
     const session = this.#session;
@@ -308,6 +329,10 @@ export class MountedVm {
     const session = this.#session;
     return {
       status: () => this.status(),
+      explain: () => {
+        if (this.#stalls === undefined) throw new Error('the mount is not complete yet');
+        return Promise.resolve(this.#stalls.explanation());
+      },
       flush: async () => {
         await session.flush();
         return null;
@@ -321,6 +346,7 @@ export class MountedVm {
         await this.#run?.halt();
         void this.#run?.end();
         this.#run = this.#beginRun(resuming);
+        await this.#explain(true);
         return null;
       },
       warm: (request, call) => session.warm(request, call),
@@ -329,6 +355,7 @@ export class MountedVm {
         if (this.#supervision === undefined) throw new NotSupervised(session.vmName, unsupervised ?? '');
         await session.whenPublished();
         await session.flush();
+        await this.#stalls?.write();
         void this.#makeRoomFor(program, this.#supervision);
         return null;
       },

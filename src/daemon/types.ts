@@ -1,6 +1,7 @@
 import type { ProgressListener } from '../base/index.js';
 import type { FetchStatus, WarmRequest } from '../fetch/index.js';
 import type { Protection } from '../system/index.js';
+import type { Explanation } from './explain/index.js';
 import type { ReplayStatus } from './replay/index.js';
 import type { EngineName, EngineStatus } from '../fuse/index.js';
 import type { LeaseState } from '../repo/index.js';
@@ -89,6 +90,8 @@ export interface DaemonClient {
   /** Its changes are thrown away at unmount. */
   readonly ephemeral: boolean;
   status(): Promise<DaemonStatus>;
+  /** What programs waited for since a guest was resumed last, or else since the mount. */
+  explain(): Promise<Explanation>;
   /** Makes everything acknowledged flushed. */
   flush(): Promise<void>;
   /** Publishes the overlay as the next version. `releaseLease`: give the lease back in the same commit. */

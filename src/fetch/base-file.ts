@@ -13,6 +13,7 @@ import { AbortScope } from './abort-scope.js';
 import { Turnstile } from './turnstile.js';
 import type {
   BaseFile,
+  BlobFetchOptions,
   FetchClass,
   Fetcher,
   FetchOptions,
@@ -20,6 +21,7 @@ import type {
   WarmOptions,
   WarmResult,
 } from './types.js';
+import type { WaitClock } from './wait-clock.js';
 
 /** The part of a read that lies in one chunk. */
 interface Piece {
@@ -27,6 +29,11 @@ interface Piece {
   readonly startInChunk: number;
   readonly endInChunk: number;
   readonly startInRead: number;
+}
+
+interface HowToFetch {
+  readonly fetchClass: FetchClass;
+  readonly clock?: WaitClock | undefined;
 }
 
 const soughtChunks = { data: 'data', hole: 'zero' } as const;
@@ -38,16 +45,16 @@ const residencyStep = 256;
 export class VersionFile implements BaseFile {
   readonly map: FileMap;
   readonly #fetcher: Fetcher;
-  readonly #chunksFor: (fetchClass: FetchClass) => ChunkMap;
+  readonly #chunksFor: (how: HowToFetch) => ChunkMap;
   readonly #chunks: ChunkMap;
   #fetchesAround = 0;
 
-  /** `chunksFor` gives the file's map, loading its nodes in this class. */
-  constructor(map: FileMap, fetcher: Fetcher, chunksFor: (fetchClass: FetchClass) => ChunkMap) {
+  /** `chunksFor` gives the file's map, loading its nodes so. */
+  constructor(map: FileMap, fetcher: Fetcher, chunksFor: (how: HowToFetch) => ChunkMap) {
     this.map = map;
     this.#fetcher = fetcher;
     this.#chunksFor = chunksFor;
-    this.#chunks = chunksFor('demand');
+    this.#chunks = chunksFor({ fetchClass: 'demand' });
   }
 
   readSync(offsetBytes: number, into: Uint8Array): boolean {
@@ -83,18 +90,17 @@ export class VersionFile implements BaseFile {
   async chunk(chunkIndex: number, options: FetchOptions): Promise<MapEntry | undefined> {
     if (chunkIndex >= this.#chunks.chunkCount) return undefined;
     const { fetchClass, signal } = options;
-    return this.#chunksFor(fetchClass).entry(chunkIndex, signal === undefined ? {} : { signal });
+    return this.#chunksFor({ fetchClass }).entry(chunkIndex, signal === undefined ? {} : { signal });
   }
 
   async read(offsetBytes: number, into: Uint8Array, options: FetchOptions): Promise<void> {
     // Once a piece has failed, the others stop: `into` is the caller's again, and must not be written any more.
     const scope = new AbortScope(options.signal);
     try {
-      const chunks = this.#chunksFor(options.fetchClass);
       const turns = new Turnstile(limits.chunksPerRead);
-      const scoped = { fetchClass: options.fetchClass, signal: scope.signal };
+      const scoped = { ...options, signal: scope.signal };
       const pieces = [...this.#pieces(offsetBytes, into.length)];
-      await Promise.all(pieces.map((piece) => turns.run(() => this.#readPiece(chunks, piece, into, scoped))));
+      await Promise.all(pieces.map((piece) => turns.run(() => this.#readPiece(piece, into, scoped))));
     } finally {
       scope.end();
     }
@@ -113,9 +119,12 @@ export class VersionFile implements BaseFile {
     options: FetchOptions,
   ): Promise<number> {
     const { first, end } = this.#chunkRange(startBytes, endBytes);
-    const { fetchClass, signal } = options;
+    const { fetchClass, signal, wait } = options;
     const loading = signal === undefined ? {} : { signal };
-    const found = await this.#chunksFor(fetchClass).next(soughtChunks[sought], first, end, loading);
+    const clock = wait?.chunk(first);
+    const chunks = this.#chunksFor({ fetchClass, clock });
+    const found = await chunks.next(soughtChunks[sought], first, end, loading);
+    if (clock !== undefined) wait?.settled(first, clock);
     return this.#place(sought, found, startBytes, endBytes);
   }
 
@@ -156,26 +165,33 @@ export class VersionFile implements BaseFile {
     options: FetchOptions,
   ): AsyncGenerator<BlobReference, void> {
     const { fetchClass, signal } = options;
-    const entries = this.#chunksFor(fetchClass).entries(first, count, signal === undefined ? {} : { signal });
+    const entries = this.#chunksFor({ fetchClass }).entries(
+      first,
+      count,
+      signal === undefined ? {} : { signal },
+    );
     for await (const { reference } of entries) yield reference;
   }
 
   async #readPiece(
-    chunks: ChunkMap,
     piece: Piece,
     into: Uint8Array,
-    options: FetchOptions & { readonly signal: AbortSignal },
+    { fetchClass, signal, wait }: FetchOptions & { readonly signal: AbortSignal },
   ): Promise<void> {
-    const entry = await chunks.entry(piece.chunkIndex, { signal: options.signal });
+    const { chunkIndex } = piece;
+    const clock = wait?.chunk(chunkIndex);
+    const options = { fetchClass, signal, clock };
+    const entry = await this.#chunksFor(options).entry(chunkIndex, { signal });
     const chunk =
       entry === 'zero'
         ? entry
-        : (this.#fetcher.peekChunk(entry) ?? (await this.#readChunk(entry, piece.chunkIndex, options)));
-    if (options.signal.aborted) throw new Cancelled('Reading');
+        : (this.#fetcher.peekChunk(entry) ?? (await this.#readChunk(entry, chunkIndex, options)));
+    if (clock !== undefined) wait?.settled(chunkIndex, clock);
+    if (signal.aborted) throw new Cancelled('Reading');
     this.#copy(entry, chunk, piece, into);
   }
 
-  #readChunk(reference: BlobReference, chunkIndex: number, options: FetchOptions): Promise<Uint8Array> {
+  #readChunk(reference: BlobReference, chunkIndex: number, options: BlobFetchOptions): Promise<Uint8Array> {
     const isMiss = options.fetchClass === 'demand' && !this.#fetcher.isLocal(reference);
     const chunk = this.#fetcher.readChunk(reference, options);
     if (isMiss) void this.#fetchAround(chunkIndex, chunk);

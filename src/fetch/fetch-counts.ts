@@ -13,6 +13,8 @@ export class FetchCounts {
     unreachable: 0,
     refused: 0,
   };
+  /** By requests of all classes. */
+  receivedBytes = 0;
   readonly #classes: Record<FetchClass, { requests: number; bytes: number; waitMs: number }> = {
     demand: { requests: 0, bytes: 0, waitMs: 0 },
     replay: { requests: 0, bytes: 0, waitMs: 0 },
@@ -24,6 +26,7 @@ export class FetchCounts {
   }
 
   received(fetchClass: FetchClass, lengthBytes: number): void {
+    this.receivedBytes += lengthBytes;
     this.#classes[fetchClass].bytes += lengthBytes;
   }
 

@@ -20,7 +20,7 @@ import { openTier } from './tiers/open-tier.js';
 import type { Tier } from './tiers/tier.js';
 import type {
   BaseFile,
-  FetchClass,
+  BlobFetchOptions,
   Fetcher,
   FetchOptions,
   FetchStatus,
@@ -139,11 +139,13 @@ class TieredFetcher implements Fetcher {
     return this.#memory.has(reference.id) || this.#localCache.has(reference, 'chunk');
   }
 
-  async readChunk(reference: BlobReference, options: FetchOptions): Promise<Uint8Array> {
+  async readChunk(reference: BlobReference, options: BlobFetchOptions): Promise<Uint8Array> {
     const known = this.peekChunk(reference);
     // The caller gets it later, when another chunk may lie there.
     if (known !== undefined) return new Uint8Array(known);
-    const chunk = await this.#flights.board(reference, 'chunk', options.fetchClass).plaintext(options.signal);
+    const { fetchClass, signal, clock } = options;
+    const flight = this.#flights.board(reference, 'chunk', fetchClass, clock);
+    const chunk = await flight.plaintext(signal, clock);
     this.#memory.set(reference.id, chunk);
     return chunk;
   }
@@ -151,11 +153,11 @@ class TieredFetcher implements Fetcher {
   async readBlob(
     reference: BlobReference,
     kind: BlobKind,
-    options: { readonly fetchClass?: FetchClass; readonly signal?: AbortSignal } = {},
+    options: Partial<BlobFetchOptions> = {},
   ): Promise<Uint8Array> {
-    const fetchClass = options.fetchClass ?? 'demand';
+    const { fetchClass = 'demand', signal, clock } = options;
     if (kind === 'chunk') return this.readChunk(reference, { ...options, fetchClass });
-    return this.#flights.board(reference, kind, fetchClass).plaintext(options.signal);
+    return this.#flights.board(reference, kind, fetchClass, clock).plaintext(signal, clock);
   }
 
   async warmChunk(reference: BlobReference, options: FetchOptions): Promise<void> {
@@ -175,11 +177,7 @@ class TieredFetcher implements Fetcher {
   }
 
   openFile(map: FileMap): BaseFile {
-    return new VersionFile(
-      map,
-      this,
-      (fetchClass) => new ChunkMap(map, this.#readerFor(fetchClass), this.#nodes),
-    );
+    return new VersionFile(map, this, (options) => new ChunkMap(map, this.#readerFor(options), this.#nodes));
   }
 
   status(): FetchStatus {
@@ -211,6 +209,11 @@ class TieredFetcher implements Fetcher {
     };
   }
 
+  linkUse(): { readonly receivedBytes: number; readonly bytesPerMs: number | undefined } {
+    const { counts, link } = this.#access;
+    return { receivedBytes: counts.receivedBytes, bytesPerMs: link.bytesPerMs };
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing ??= this.#close();
     await this.#closing;
@@ -224,9 +227,9 @@ class TieredFetcher implements Fetcher {
     this.#memory.clear();
   }
 
-  #readerFor(fetchClass: FetchClass): BlobReader {
+  #readerFor(how: Pick<BlobFetchOptions, 'fetchClass' | 'clock'>): BlobReader {
     return {
-      readBlob: (reference, kind, options) => this.readBlob(reference, kind, { ...options, fetchClass }),
+      readBlob: (reference, kind, options) => this.readBlob(reference, kind, { ...options, ...how }),
     };
   }
 

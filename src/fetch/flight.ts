@@ -2,6 +2,7 @@ import type { BlobKind, BlobReference } from '../repo/index.js';
 import { untilAborted } from './until-aborted.js';
 import type { FetchClass } from './types.js';
 import type { RangeFetch } from './range-fetch.js';
+import type { WaitClock, WaitPart } from './wait-clock.js';
 
 const urgency: Readonly<Record<FetchClass, number>> = { demand: 2, replay: 1, background: 0 };
 
@@ -28,6 +29,9 @@ export class Flight {
   readonly #kept = new Outcome<boolean>();
   readonly #giveUp = new AbortController();
   #waiters = 0;
+  /** What it waits for itself, and those who want to know. */
+  #part: WaitPart = 'daemon';
+  readonly #clocks = new Set<WaitClock>();
 
   constructor(reference: BlobReference, kind: BlobKind, fetchClass: FetchClass) {
     this.reference = reference;
@@ -40,9 +44,34 @@ export class Flight {
     return this.#giveUp.signal;
   }
 
-  /** Resolves to the verified plaintext; `Cancelled` as soon as the waiter's own signal fires. */
-  plaintext(signal: AbortSignal | undefined): Promise<Uint8Array> {
-    return this.#wait(this.#plaintext, signal);
+  /** Resolves to the verified plaintext; `Cancelled` as soon as the waiter's own signal fires. `clock` runs meanwhile. */
+  async plaintext(signal: AbortSignal | undefined, clock?: WaitClock): Promise<Uint8Array> {
+    if (clock === undefined) return this.#wait(this.#plaintext, signal);
+    try {
+      return await this.#wait(this.#plaintext, signal);
+    } finally {
+      this.#clocks.delete(clock);
+      clock.leave();
+    }
+  }
+
+  /** To be called before `plaintext`, which ends it. `joined`: its class until now, where it was under way. */
+  board(clock: WaitClock | undefined, joined: FetchClass | undefined): void {
+    if (clock === undefined) return;
+    this.#clocks.add(clock);
+    clock.board(this.#part, this.kind !== 'chunk', joined);
+  }
+
+  /** What it waits for from now on. */
+  enter(part: WaitPart): void {
+    this.#part = part;
+    for (const clock of this.#clocks) clock.enter(part);
+  }
+
+  /** The present try to get it came to nothing. */
+  wasted(): void {
+    this.#part = 'retry';
+    for (const clock of this.#clocks) clock.wasted();
   }
 
   /** Resolves when the blob is verified and in the local cache; to false when the cache did not take it. */
@@ -51,6 +80,7 @@ export class Flight {
   }
 
   deliver(plaintext: Uint8Array): void {
+    this.enter('daemon');
     this.#plaintext.resolve(plaintext);
   }
 

@@ -15,11 +15,11 @@ import { LocalReads } from './local-reads.js';
 import { PackNeighbourhood, rangeAround } from './pack-neighbourhood.js';
 import { exactRange, groupNeighbours, sliceOf, type PackRange } from './pack-range.js';
 import { RangeFetch } from './range-fetch.js';
-import type { SlotClaim } from './request-slots.js';
-import type { StoreAccess } from './store-access.js';
+import type { StoreAccess, StoreClaim } from './store-access.js';
 import type { Tier } from './tiers/tier.js';
 import { Turnstile } from './turnstile.js';
 import type { FetchClass } from './types.js';
+import type { WaitClock } from './wait-clock.js';
 
 export interface FlightsOptions {
   readonly codec: Pick<CodecPool, 'open' | 'openFile'>;
@@ -75,11 +75,12 @@ export class Flights implements AsyncDisposable {
     return { count: this.#errors, last: this.#lastError };
   }
 
-  /** The fetch of a blob that is under way, now at least of this class, or a new one. */
-  board(reference: BlobReference, kind: BlobKind, fetchClass: FetchClass): Flight {
-    const known = this.#join(reference, kind, fetchClass);
+  /** The fetch of a blob that is under way, now at least of this class, or a new one. `clock`: of who waits for it next. */
+  board(reference: BlobReference, kind: BlobKind, fetchClass: FetchClass, clock?: WaitClock): Flight {
+    const known = this.#join(reference, kind, fetchClass, clock);
     if (known !== undefined) return known;
     const flight = this.#add(reference, kind, fetchClass);
+    flight.board(clock, undefined);
     this.#track(this.#fly(flight));
     return flight;
   }
@@ -118,9 +119,15 @@ export class Flights implements AsyncDisposable {
     while (this.#underWay.size > 0) await Promise.all(this.#underWay);
   }
 
-  #join(reference: BlobReference, kind: BlobKind, fetchClass: FetchClass): Flight | undefined {
+  #join(
+    reference: BlobReference,
+    kind: BlobKind,
+    fetchClass: FetchClass,
+    clock?: WaitClock,
+  ): Flight | undefined {
     const flight = this.#flights.get(flightKey(reference, kind));
     if (flight === undefined || flight.signal.aborted) return undefined;
+    flight.board(clock, flight.fetchClass);
     if (isMoreUrgent(fetchClass, flight.fetchClass)) {
       flight.fetchClass = fetchClass;
       if (flight.carrier?.release(flight) === true) this.#track(this.#fly(flight));
@@ -139,6 +146,7 @@ export class Flights implements AsyncDisposable {
 
   /** Fetches one blob on its own. Never rejects: the flight carries the error. */
   async #fly(flight: Flight): Promise<void> {
+    flight.enter('disk');
     try {
       const local = await this.#localReads.read(flight);
       if (local !== undefined) this.#arrive(flight, local, true);
@@ -176,6 +184,7 @@ export class Flights implements AsyncDisposable {
   async #foundInTier(flight: Flight): Promise<boolean> {
     const { reference, kind, signal } = flight;
     for (const tier of this.#activeTiers) {
+      flight.enter('tier');
       if (flight.badTiers.has(tier) || signal.aborted) continue;
       const storeMs = this.#access.link.requestMs(reference.sealedBytes);
       const isHere = await this.#tierTurns.run(async () => {
@@ -285,7 +294,9 @@ export class Flights implements AsyncDisposable {
   /** Wakes those who wait for the plaintext as soon as there is room to write; then, on its own, keeps the sealed bytes. */
   async #openAndArrive(flight: Flight, sealed: Uint8Array, reference = flight.reference): Promise<void> {
     const { kind, fetchClass } = flight;
+    flight.enter('decode');
     const plaintext = await this.#codec.open(sealed, reference, kind, { priority: fetchClass });
+    flight.enter('disk');
     await new Promise<void>((resolve) => {
       const keeping = this.#localWrites.run(async () => {
         flight.deliver(plaintext);
@@ -308,6 +319,7 @@ export class Flights implements AsyncDisposable {
     const isDamage = error instanceof DamagedObject || error instanceof ObjectTruncated;
     if (isDamage) flight.damagedAnswers += 1;
     const isHopeless = !isDamage || flight.damagedAnswers >= limits.damagedAnswersMax;
+    flight.wasted();
     if (isHopeless || flight.signal.aborted) this.#fail(flight, error);
     else this.#track(this.#fly(flight));
   }
@@ -355,12 +367,14 @@ export class Flights implements AsyncDisposable {
   async #fetchWhole(flight: Flight, range: PackRange): Promise<void> {
     const scope = new AbortScope(flight.signal);
     const request = { cancel: () => scope.end() };
-    const claim: SlotClaim = {
+    const claim: StoreClaim = {
       get fetchClass() {
         return flight.fetchClass;
       },
       signal: scope.signal,
       spanBytes: range.lengthBytes,
+      enter: (part) => flight.enter(part),
+      wasted: () => flight.wasted(),
     };
     this.#requests.add(request);
     try {

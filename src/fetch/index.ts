@@ -22,6 +22,17 @@ export {
   type PinResidency,
   type PinResult,
 } from './local-cache/pins.js';
+export {
+  StallRecord,
+  type DemandWait,
+  type Stall,
+  type StalledRequest,
+  type StallFacts,
+  type StallListener,
+  type StallReport,
+  type StallSums,
+} from './stall-record.js';
+export { noTime, waitParts, type WaitPart, type WaitParts } from './wait-clock.js';
 export type {
   BaseFile,
   FetchClass,

@@ -1,13 +1,14 @@
 import { isMoreUrgent, type Flight } from './flight.js';
 import { spanOf, type PackRange } from './pack-range.js';
-import type { SlotClaim } from './request-slots.js';
+import type { StoreClaim } from './store-access.js';
 import type { FetchClass } from './types.js';
+import type { WaitPart } from './wait-clock.js';
 
 /**
  * One request that brings one or several neighbours. Until it is made, a member that somebody needs urgently can leave and
  * go its own way: it should not wait for a megabyte of others.
  */
-export class RangeFetch implements SlotClaim {
+export class RangeFetch implements StoreClaim {
   fetchClass: FetchClass;
   readonly #members = new Set<Flight>();
   readonly #giveUp = new AbortController();
@@ -76,6 +77,14 @@ export class RangeFetch implements SlotClaim {
 
   begin(): void {
     this.#isBegun = true;
+  }
+
+  enter(part: WaitPart): void {
+    for (const flight of this.#members) flight.enter(part);
+  }
+
+  wasted(): void {
+    for (const flight of this.#members) flight.wasted();
   }
 
   cancel(): void {

@@ -16,6 +16,7 @@ import { StoreGate, type Outage } from './store-gate.js';
 import { readInTime, TryTimedOut, type Delivered } from './store-try.js';
 import { HedgeBudget, TokenBucket } from './token-bucket.js';
 import type { LinkCaps } from './types.js';
+import type { WaitPart } from './wait-clock.js';
 
 export interface StoreAccessOptions {
   readonly store: ObjectStore;
@@ -23,6 +24,13 @@ export interface StoreAccessOptions {
   /** Numbers in [0, 1). */
   readonly random: () => number;
   readonly caps: LinkCaps;
+}
+
+/** Who wants something of the store, and is told what it waits for. */
+export interface StoreClaim extends SlotClaim {
+  enter(part: WaitPart): void;
+  /** What was asked for last did not come. */
+  wasted(): void;
 }
 
 /**
@@ -78,12 +86,14 @@ export class StoreAccess implements AsyncDisposable {
    * for a store that is unreachable or stands still (for demand also one that refuses); rejects with every other error of
    * the store, of the intake, and `Cancelled` when the claim's signal fires.
    */
-  async fetch(claim: SlotClaim, begin: () => Intake | undefined): Promise<void> {
+  async fetch(claim: StoreClaim, begin: () => Intake | undefined): Promise<void> {
     const startedAt = this.#clock.now();
     const request: Request = { claim, begin, timeouts: 0, failures: 0 };
     try {
       for (;;) {
+        if (this.#gate.outage !== undefined) claim.enter('retry');
         await this.#gate.whenOpen(claim.signal);
+        claim.enter('queue');
         const outcome = await this.#slots.run(claim, (turn) => this.#serve(request, turn));
         if (outcome === 'done') return;
         if (outcome === 'failed') await this.#pause(request);
@@ -104,10 +114,12 @@ export class StoreAccess implements AsyncDisposable {
     const intake = request.begin();
     if (intake === undefined) return 'done';
     if (request.failures > 0) this.counts.trouble.retries += 1;
+    request.claim.enter('roundTrip');
     try {
       await this.#raced(request, turn, intake);
       return 'done';
     } catch (error) {
+      request.claim.wasted();
       if (!this.#isWorthAnotherTry(request, error, packKey(intake.range.packId))) throw error;
       return 'failed';
     }
@@ -175,6 +187,7 @@ export class StoreAccess implements AsyncDisposable {
         ...{ key: packKey(packId), range: intake.range, signal },
         patienceMs: () => this.link.patienceMs(this.#bytesToCome, request.timeouts),
         onPiece: (piece) => {
+          if (leftBytes === lengthBytes) request.claim.enter('transfer');
           leftBytes -= piece.length;
           this.#bytesToCome -= piece.length;
           turn.arrived(piece.length);
@@ -246,7 +259,7 @@ export class StoreAccess implements AsyncDisposable {
 
 /** A request until it has its answer, over all its tries. */
 interface Request {
-  readonly claim: SlotClaim;
+  readonly claim: StoreClaim;
   readonly begin: () => Intake | undefined;
   timeouts: number;
   failures: number;

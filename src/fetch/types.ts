@@ -1,6 +1,8 @@
 import type { BlobKind, BlobReader, BlobReference, FileMap, MapEntry } from '../repo/index.js';
 import type { ChunkPlace, SharedChunkCells } from '../resident/index.js';
 import type { LocalCacheStatus } from './local-cache.js';
+import type { DemandWait } from './stall-record.js';
+import type { WaitClock } from './wait-clock.js';
 
 /** In this order of priority. */
 export type FetchClass = 'demand' | 'replay' | 'background';
@@ -8,6 +10,16 @@ export type FetchClass = 'demand' | 'replay' | 'background';
 export interface FetchOptions {
   readonly fetchClass: FetchClass;
   readonly signal?: AbortSignal;
+  /** Told what a read of a file waits for. */
+  readonly wait?: DemandWait | undefined;
+}
+
+/** As `FetchOptions`, of one blob. */
+export interface BlobFetchOptions {
+  readonly fetchClass: FetchClass;
+  readonly signal?: AbortSignal;
+  /** Runs while it is waited for. */
+  readonly clock?: WaitClock | undefined;
 }
 
 export interface WarmOptions extends FetchOptions {
@@ -36,7 +48,7 @@ export interface Fetcher extends BlobReader, AsyncDisposable {
   readBlob(
     reference: BlobReference,
     kind: BlobKind,
-    options?: { readonly fetchClass?: FetchClass; readonly signal?: AbortSignal },
+    options?: Partial<BlobFetchOptions>,
   ): Promise<Uint8Array>;
 
   /**
@@ -55,7 +67,7 @@ export interface Fetcher extends BlobReader, AsyncDisposable {
   isLocal(reference: BlobReference): boolean;
 
   /** Verified plaintext of a chunk. Shared: must not be modified. */
-  readChunk(reference: BlobReference, options: FetchOptions): Promise<Uint8Array>;
+  readChunk(reference: BlobReference, options: BlobFetchOptions): Promise<Uint8Array>;
 
   /**
    * Makes a chunk local (sealed, in the local cache) without keeping it in memory. Verified before it is kept.
@@ -82,6 +94,9 @@ export interface Fetcher extends BlobReader, AsyncDisposable {
   openFile(map: FileMap): BaseFile;
 
   status(): FetchStatus;
+
+  /** Sealed bytes that came from the store until now, and what the link carries; undefined while too little was seen. Cheap. */
+  linkUse(): { readonly receivedBytes: number; readonly bytesPerMs: number | undefined };
 }
 
 /** What lseek(2) can look for. */

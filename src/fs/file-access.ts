@@ -1,5 +1,12 @@
 import { Cancelled, limits, type MaybePromise } from '../base/index.js';
-import type { FetchClass, FetchOptions, SoughtBytes } from '../fetch/index.js';
+import type {
+  DemandWait,
+  FetchClass,
+  FetchOptions,
+  SoughtBytes,
+  StalledRequest,
+  StallListener,
+} from '../fetch/index.js';
 import type { LocalReadTable } from '../resident/index.js';
 import { FileSystemError } from './errors.js';
 import { newPageEdges, type FileContent, type PageEdges } from './file-content.js';
@@ -30,6 +37,9 @@ export class FileAccess {
   readonly #onError: (error: unknown) => void;
   #localReads: LocalReadTable | undefined;
   #touches: FirstTouches | undefined;
+  #stalls: StallListener | undefined;
+  /** As they were when a file was waited for first: looking a path up takes as long as there are names. */
+  readonly #stalledPaths = new WeakMap<FileInode, string>();
   /** For changes that are made at once. */
   readonly #edges = newPageEdges();
 
@@ -54,6 +64,10 @@ export class FileAccess {
 
   watchTouches(listener: TouchListener | undefined): void {
     this.#touches = listener && new FirstTouches(listener, (file) => this.#overlay.table.pathOf(file));
+  }
+
+  watchStalls(listener: StallListener | undefined): void {
+    this.#stalls = listener;
   }
 
   read(
@@ -84,7 +98,8 @@ export class FileAccess {
     open.served(offsetBytes, lengthBytes);
     this.#touches?.note(open.file, offsetBytes, lengthBytes);
     this.#fetchAhead(open);
-    return this.#readLater(open.file, offsetBytes, wanted, optionsOf('demand', signal));
+    const wait = this.#stalled(open.file, 'read', offsetBytes, lengthBytes);
+    return this.#readLater(open.file, offsetBytes, wanted, { ...optionsOf('demand', signal), wait });
   }
 
   write(
@@ -175,6 +190,8 @@ export class FileAccess {
       return into.length;
     } catch (error) {
       throw this.#baseError(error, file, offsetBytes);
+    } finally {
+      options.wait?.end();
     }
   }
 
@@ -184,10 +201,13 @@ export class FileAccess {
     startBytes: number,
     signal: AbortSignal | undefined,
   ): Promise<number> {
+    const wait = this.#stalled(file, 'seek', startBytes, 0);
     try {
-      return await search.later(optionsOf('demand', signal));
+      return await search.later({ ...optionsOf('demand', signal), wait });
     } catch (error) {
       throw this.#baseError(error, file, startBytes);
+    } finally {
+      wait?.end();
     }
   }
 
@@ -255,11 +275,30 @@ export class FileAccess {
     edges: PageEdges,
     signal: AbortSignal | undefined,
   ): Promise<void> {
+    const wait = this.#stalled(file, 'write', offsetBytes, lengthBytes);
     try {
-      await file.content.fetchEdges(offsetBytes, lengthBytes, edges, optionsOf('demand', signal));
+      await file.content.fetchEdges(offsetBytes, lengthBytes, edges, {
+        ...optionsOf('demand', signal),
+        wait,
+      });
     } catch (error) {
       throw this.#baseError(error, file, offsetBytes);
+    } finally {
+      wait?.end();
     }
+  }
+
+  /** A program has to wait. Undefined if nobody wants to know. */
+  #stalled(
+    file: FileInode,
+    access: StalledRequest['access'],
+    offsetBytes: number,
+    lengthBytes: number,
+  ): DemandWait | undefined {
+    if (this.#stalls === undefined) return undefined;
+    let path = this.#stalledPaths.get(file);
+    if (path === undefined) this.#stalledPaths.set(file, (path = this.#overlay.table.pathOf(file)));
+    return this.#stalls.begin({ path, offsetBytes, lengthBytes, access });
   }
 
   /** The base could not be read: damage for the caller, unless the caller gave up. */

@@ -2,7 +2,7 @@ import { constants, mkdirSync, statfsSync, type StatsFs } from 'node:fs';
 import { join } from 'node:path';
 import createDebug from 'debug';
 import { limits, systemClock, type Clock, type MaybePromise } from '../base/index.js';
-import type { BaseFile } from '../fetch/index.js';
+import type { BaseFile, StallListener } from '../fetch/index.js';
 import type { FileMap, Manifest, PublishSource } from '../repo/index.js';
 import {
   LocalReadTable,
@@ -306,6 +306,11 @@ export class VmFileSystem implements FileSystem, AsyncDisposable {
   /** From now on `listener` is told of the first read of each chunk of the version; of none any more if undefined. */
   watchTouches(listener: TouchListener | undefined): void {
     this.#access.watchTouches(listener);
+  }
+
+  /** From now on `listener` is told of requests that have to wait for the version; of none any more if undefined. */
+  watchStalls(listener: StallListener | undefined): void {
+    this.#access.watchStalls(listener);
   }
 
   shareReads(): SharedLocalReads {

@@ -2,5 +2,5 @@
 export { mergeTraces } from './merge.js';
 export { keepRecording } from './keep-recording.js';
 export { TraceRecorder, type TraceRecorderOptions } from './recorder.js';
-export { Probes } from './probes.js';
+export { chunkKey, Probes } from './probes.js';
 export { ageInResumes, likelyTouches, timesSeen } from './likely.js';

@@ -5,7 +5,8 @@ import { Cancelled, limits } from '../../base/index.js';
 import type { BaseFile, Fetcher } from '../../fetch/index.js';
 import type { Engine } from '../../fuse/index.js';
 import { manifestPaths, type BlobReference, type Manifest, type Touch } from '../../repo/index.js';
-import type { Probes } from '../../trace/index.js';
+import { chunkKey, type Probes } from '../../trace/index.js';
+import type { ReplayPlan } from '../explain/index.js';
 import type { PulledRange } from './puller-protocol.js';
 import type { Puller } from './puller.js';
 
@@ -53,6 +54,8 @@ export class Replay implements AsyncDisposable {
   #waitingBytes = 0;
   #onLocal: () => void = () => undefined;
   #onRoom: () => void = () => undefined;
+  /** Which chunks there are, and whether each is on this host by now. */
+  readonly #isHere: Map<string, boolean>;
   #localChunks = 0;
   #pulledChunks = 0;
   #isFetched = false;
@@ -61,6 +64,7 @@ export class Replay implements AsyncDisposable {
   /** Begins at once. */
   constructor(request: ReplayRequest) {
     this.#request = request;
+    this.#isHere = new Map(request.chunks.map((touch) => [chunkKey(touch), false]));
     this.#done = Promise.all([this.#fetch(), this.#pull()]).finally(() => (this.#isDone = true));
   }
 
@@ -71,6 +75,14 @@ export class Replay implements AsyncDisposable {
       pulledChunks: this.#pulledChunks,
       isDone: this.#isDone,
     };
+  }
+
+  /** What it has to do with a chunk. */
+  planFor(chunk: Pick<Touch, 'path' | 'chunkIndex'>): ReplayPlan {
+    const isHere = this.#isHere.get(chunkKey(chunk));
+    if (isHere === undefined) return 'untraced';
+    if (this.#request.probes.isProbe(chunk)) return 'sample';
+    return isHere ? 'came' : 'toCome';
   }
 
   /** Stops it where it is. Afterwards no process of it uses the mount. */
@@ -136,6 +148,7 @@ export class Replay implements AsyncDisposable {
   #arrived(chunk: Pulled): void {
     const { probes, puller } = this.#request;
     this.#localChunks += 1;
+    this.#isHere.set(chunkKey(chunk.touch), true);
     if (puller === undefined || probes.isProbe(chunk.touch)) return;
     this.#pullableBytes -= chunk.lengthBytes;
     if (this.#pullableBytes < 0) return;

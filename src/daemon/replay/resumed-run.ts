@@ -5,6 +5,7 @@ import type { Manifest, Trace, VersionNumber, VmHistory } from '../../repo/index
 import type { Fetcher } from '../../fetch/index.js';
 import type { VmFileSystem } from '../../fs/index.js';
 import { keepRecording, likelyTouches, Probes, TraceRecorder } from '../../trace/index.js';
+import type { ReplayPlan } from '../explain/index.js';
 import { Puller } from './puller.js';
 import { Replay, type ReplayStatus } from './replay.js';
 
@@ -30,6 +31,8 @@ export class ResumedRun {
   readonly #stop = new AbortController();
   readonly #replaying: Promise<void>;
   #replay: Replay | undefined;
+  /** The trace was read, or there is none. */
+  #isPlanned = false;
   #probes: Probes | undefined;
   readonly #timer: NodeJS.Timeout;
   #ending: Promise<void> | undefined;
@@ -46,6 +49,13 @@ export class ResumedRun {
   /** Undefined where there is nothing to replay. */
   get replay(): ReplayStatus | undefined {
     return this.#replay?.status();
+  }
+
+  /** What was meant to be done about a chunk before the guest wants it. */
+  planFor(path: string, chunkIndex: number): ReplayPlan {
+    if (!this.#request.prefetch) return 'noPrefetch';
+    if (this.#replay !== undefined) return this.#replay.planFor({ path, chunkIndex });
+    return this.#isPlanned ? 'noTrace' : 'toCome';
   }
 
   /** Brings nothing more, and notes nothing more. Idempotent. */
@@ -92,6 +102,8 @@ export class ResumedRun {
       }
     } catch (error) {
       if (!(error instanceof Cancelled)) debug('no replay: %o', error);
+    } finally {
+      this.#isPlanned = true;
     }
     await puller?.[Symbol.asyncDispose]();
   }
