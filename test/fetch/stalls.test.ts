@@ -9,7 +9,7 @@ import { limits } from '../../src/base/index.js';
 import { createFetcher, StallRecord, waitParts, type WaitParts } from '../../src/fetch/index.js';
 import { WaitClock } from '../../src/fetch/wait-clock.js';
 import { StoreUnreachable } from '../../src/store/index.js';
-import { InlineCodec, ManualClock, putChunks, ScriptedStore, settle, until } from './support.js';
+import { InlineCodec, ManualClock, putChunks, ScriptedStore, secrets, settle, until } from './support.js';
 
 const us = (ms: number): number => Math.round(ms * 1000);
 const totalUs = (partsMs: WaitParts): number => waitParts.reduce((sum, part) => sum + us(partsMs[part]), 0);
@@ -125,6 +125,7 @@ async function openLab(t: Test) {
   const clock = new ManualClock();
   const fetcher = await createFetcher({
     repository: { store, codec: new InlineCodec() },
+    repositoryId: secrets.repositoryId,
     cachePath: join(directory, 'cache'),
     localCacheBytes: 1e9,
     memoryCacheBytes: 1e6,
