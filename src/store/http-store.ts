@@ -1,13 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { Cancelled, limits, LimitExceeded } from '../base/index.js';
-import {
-  ObjectChanged,
-  ObjectMissing,
-  ObjectTruncated,
-  StoreRefused,
-  StoreUnreachable,
-  type StoreFailure,
-} from './errors.js';
+import { limits } from '../base/index.js';
+import { ObjectChanged, ObjectMissing, StoreRefused, type StoreUnreachable } from './errors.js';
 import {
   contentLengthOf,
   contentRangeOf,
@@ -18,9 +11,10 @@ import {
 import { parseHttpUrl, type HttpLocation } from './http-store/location.js';
 import { BadRedirect, RedirectingTransport } from './http-store/redirecting-transport.js';
 import { PinnedValidators, validatorsOf } from './http-store/validators.js';
-import { BodyTooLong, NoAnswer, type HttpAnswer } from './http/transport.js';
+import { HttpRequests } from './http/requests.js';
+import type { HttpAnswer } from './http/transport.js';
 import type { ByteRange, ObjectInfo, ObjectKey, ObjectStore, RequestOptions } from './object-store.js';
-import { RequestGate, requirePrefix, requireRange, throwIfCancelled } from './request.js';
+import { requirePrefix, requireRange } from './request.js';
 
 interface ReadOptions {
   readonly range?: ByteRange;
@@ -41,12 +35,15 @@ export class HttpStore implements ObjectStore {
   readonly #location: HttpLocation;
   readonly #transport: RedirectingTransport;
   readonly #validators = new PinnedValidators();
-  readonly #gate = new RequestGate();
+  readonly #requests: HttpRequests;
 
   /** Asks the server nothing. `idleMs`: how long nothing may come, for tests. @throws InvalidInput */
   constructor(url: string, options: { readonly idleMs?: number } = {}) {
     this.#location = parseHttpUrl(url);
     this.description = this.#location.description;
+    this.#requests = new HttpRequests(this.description, (error, key) =>
+      error instanceof BadRedirect ? this.#badRedirect(error, key) : error,
+    );
     this.#transport = new RedirectingTransport(
       this.#location.origin,
       this.#location.authorization,
@@ -56,7 +53,7 @@ export class HttpStore implements ObjectStore {
 
   async get(key: ObjectKey, range?: ByteRange, { signal }: RequestOptions = {}): Promise<Uint8Array> {
     if (range !== undefined) requireRange(range);
-    return this.#during(key, signal, async () => {
+    return this.#requests.during(key, signal, async () => {
       if (range === undefined) return this.#getWhole(key, signal);
       const bytes = new Uint8Array(range.lengthBytes);
       let at = 0;
@@ -80,11 +77,11 @@ export class HttpStore implements ObjectStore {
     { signal }: RequestOptions = {},
   ): AsyncGenerator<Uint8Array, void, undefined> {
     requireRange(range);
-    yield* this.#gate.stream(() => this.#readPieces(key, range, signal));
+    yield* this.#requests.stream(key, signal, () => this.#readPieces(key, range, signal));
   }
 
   async stat(key: ObjectKey, { signal }: RequestOptions = {}): Promise<ObjectInfo | undefined> {
-    return this.#during(key, signal, async () => {
+    return this.#requests.during(key, signal, async () => {
       const lengthBytes = await this.#lengthOf(key, signal);
       return lengthBytes === undefined ? undefined : { key, lengthBytes };
     });
@@ -109,7 +106,7 @@ export class HttpStore implements ObjectStore {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#gate.close();
+    await this.#requests.close();
     this.#transport[Symbol.dispose]();
   }
 
@@ -126,12 +123,7 @@ export class HttpStore implements ObjectStore {
     range: ByteRange,
     signal: AbortSignal | undefined,
   ): AsyncGenerator<Uint8Array, void, undefined> {
-    try {
-      throwIfCancelled(signal, this.#what(key));
-      yield* this.#cut(key, range, await this.#openRange(key, range, signal));
-    } catch (error) {
-      throw this.#explainFailure(error, key, signal);
-    }
+    yield* this.#cut(key, range, await this.#openRange(key, range, signal));
   }
 
   /** The range out of a body that is it, or has it near its beginning. */
@@ -169,7 +161,7 @@ export class HttpStore implements ObjectStore {
     if (answer.status !== 416) throw this.#unwanted(answer, key);
     answer.discard();
     await this.#requireThere(key, range, signal);
-    throw this.#unreachable(key, 'it did not find a range that is there');
+    throw this.#requests.unreachable(key, 'it did not find a range that is there');
   }
 
   #partial(key: ObjectKey, range: ByteRange, answer: HttpAnswer): RangeBody {
@@ -179,7 +171,7 @@ export class HttpStore implements ObjectStore {
     this.#requireSame(key, answer, found?.totalBytes);
     if (found?.totalBytes !== undefined && found.totalBytes < endBytes) {
       answer.discard();
-      throw this.#truncated(key, endBytes, found.totalBytes);
+      throw this.#requests.truncated(key, endBytes, found.totalBytes);
     }
     const length = contentLengthOf(answer.headers) ?? range.lengthBytes;
     if (
@@ -188,7 +180,7 @@ export class HttpStore implements ObjectStore {
       length !== range.lengthBytes
     ) {
       answer.discard();
-      throw this.#unreachable(key, 'it answered with another range than it was asked for');
+      throw this.#requests.unreachable(key, 'it answered with another range than it was asked for');
     }
     return { answer, isExact: true };
   }
@@ -201,13 +193,13 @@ export class HttpStore implements ObjectStore {
     this.#requireSame(key, answer, totalBytes);
     if (totalBytes !== undefined && totalBytes < endBytes) {
       answer.discard();
-      throw this.#truncated(key, endBytes, totalBytes);
+      throw this.#requests.truncated(key, endBytes, totalBytes);
     }
     if (totalBytes === range.lengthBytes) return { answer, isExact: true };
     if (endBytes <= limits.httpUnrangedBytesMax) return { answer, isExact: false };
     answer.discard();
     throw new StoreRefused({
-      ...this.#failure(key),
+      ...this.#requests.failure(key),
       reason: 'it sends whole objects when it is asked for a range of bytes',
       remedy: 'Use a web server or CDN that knows byte ranges (as nginx does), or have it switched on.',
     });
@@ -218,7 +210,7 @@ export class HttpStore implements ObjectStore {
     const foundBytes = await this.#lengthOf(key, signal);
     if (foundBytes === undefined) throw new ObjectMissing({ store: this.description, key });
     const endBytes = range.offsetBytes + range.lengthBytes;
-    if (foundBytes < endBytes) throw this.#truncated(key, endBytes, foundBytes);
+    if (foundBytes < endBytes) throw this.#requests.truncated(key, endBytes, foundBytes);
   }
 
   async #lengthOf(key: ObjectKey, signal: AbortSignal | undefined): Promise<number | undefined> {
@@ -233,7 +225,7 @@ export class HttpStore implements ObjectStore {
     const lengthBytes = contentLengthOf(answer.headers);
     if (lengthBytes === undefined)
       throw new StoreRefused({
-        ...this.#failure(key),
+        ...this.#requests.failure(key),
         reason: 'it does not say how long an object is',
         remedy: 'Serve the files as they are: without compression, filters or scripts.',
       });
@@ -278,7 +270,7 @@ export class HttpStore implements ObjectStore {
     if (encoding === undefined) return;
     answer.discard();
     throw new StoreRefused({
-      ...this.#failure(key),
+      ...this.#requests.failure(key),
       reason: `it sends objects compressed (${encoding}), which was not asked for`,
       remedy:
         'Switch compression off for the repository: its objects are encrypted and cannot be compressed.',
@@ -291,29 +283,13 @@ export class HttpStore implements ObjectStore {
     throw new ObjectChanged({ store: this.description, key });
   }
 
-  /** One request of a caller: counted for closing, cancelled by its signal, its failure explained. */
-  #during<T>(
-    key: ObjectKey | undefined,
-    signal: AbortSignal | undefined,
-    request: () => Promise<T>,
-  ): Promise<T> {
-    return this.#gate.run(async () => {
-      throwIfCancelled(signal, this.#what(key));
-      try {
-        return await request();
-      } catch (error) {
-        throw this.#explainFailure(error, key, signal);
-      }
-    });
-  }
-
   #refuse(key: ObjectKey | undefined, reason: string, { signal }: RequestOptions = {}): Promise<never> {
-    return this.#during(key, signal, () => Promise.reject(this.#refusal(key, reason)));
+    return this.#requests.during(key, signal, () => Promise.reject(this.#refusal(key, reason)));
   }
 
   #refusal(key: ObjectKey | undefined, reason: string): StoreRefused {
     return new StoreRefused({
-      ...this.#failure(key),
+      ...this.#requests.failure(key),
       reason,
       remedy:
         'Use the repository itself for this (file:// or s3://); http:// and https:// are for reading a copy.',
@@ -322,62 +298,24 @@ export class HttpStore implements ObjectStore {
 
   #unwanted(answer: HttpAnswer, key: ObjectKey): StoreRefused | StoreUnreachable {
     answer.discard();
-    if (answer.status >= 400) return explainStatus(answer.status, this.#failure(key));
-    return this.#unreachable(key, `it answers ${answer.status}, which is not what was asked for`);
+    if (answer.status >= 400) return explainStatus(answer.status, this.#requests.failure(key));
+    return this.#requests.unreachable(key, `it answers ${answer.status}, which is not what was asked for`);
   }
 
-  #explainFailure(error: unknown, key: ObjectKey | undefined, signal: AbortSignal | undefined): unknown {
-    if (signal?.aborted === true) return new Cancelled(this.#what(key));
-    if (error instanceof BodyTooLong) return this.#tooLong(error, key);
-    if (error instanceof BadRedirect)
-      return new StoreRefused({
-        ...this.#failure(key),
-        reason: error.message,
-        remedy: 'Name the server that has the objects.',
-        cause: error,
-      });
-    if (!(error instanceof NoAnswer)) return error;
-    if (!error.isLasting) return this.#unreachable(key, error.message, error.cause);
+  #badRedirect(error: BadRedirect, key: ObjectKey | undefined): StoreRefused {
     return new StoreRefused({
-      ...this.#failure(key),
+      ...this.#requests.failure(key),
       reason: error.message,
-      remedy: 'Let NODE_EXTRA_CA_CERTS name the file of the authority that signed it.',
-      cause: error.cause,
+      remedy: 'Name the server that has the objects.',
+      cause: error,
     });
   }
 
-  #tooLong({ lengthBytes }: BodyTooLong, key: ObjectKey | undefined): LimitExceeded {
-    return new LimitExceeded(
-      `Object ${key ?? ''} in ${this.description} is too long to be read in one piece.`,
-      {
-        facts: {
-          key: key ?? null,
-          store: this.description,
-          lengthBytes,
-          limitBytes: limits.wholeObjectBytesMax,
-        },
-      },
-    );
-  }
-
   #brokenOff(key: ObjectKey, foundBytes: number, { lengthBytes }: ByteRange): StoreUnreachable {
-    return this.#unreachable(key, `its answer broke off after ${foundBytes} of ${lengthBytes} bytes`);
-  }
-
-  #truncated(key: ObjectKey, expectedBytes: number, foundBytes: number): ObjectTruncated {
-    return new ObjectTruncated({ store: this.description, key, expectedBytes, foundBytes });
-  }
-
-  #unreachable(key: ObjectKey | undefined, reason: string, cause?: unknown): StoreUnreachable {
-    return new StoreUnreachable({ ...this.#failure(key), reason, cause });
-  }
-
-  #failure(key: ObjectKey | undefined): StoreFailure {
-    return { store: this.description, key };
-  }
-
-  #what(key: ObjectKey | undefined): string {
-    return key === undefined ? `A request to ${this.description}` : `The request for ${key}`;
+    return this.#requests.unreachable(
+      key,
+      `its answer broke off after ${foundBytes} of ${lengthBytes} bytes`,
+    );
   }
 }
 

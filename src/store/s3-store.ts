@@ -1,14 +1,8 @@
-import { Cancelled, limits, LimitExceeded } from '../base/index.js';
-import {
-  ObjectMissing,
-  ObjectTruncated,
-  StoreRefused,
-  StoreUnreachable,
-  type StoreFailure,
-} from './errors.js';
+import { limits } from '../base/index.js';
+import { ObjectMissing, StoreRefused, type StoreUnreachable } from './errors.js';
 import { everyCapability, isObjectKey } from './object-store.js';
 import type { ByteRange, ObjectInfo, ObjectKey, ObjectStore, RequestOptions } from './object-store.js';
-import { RequestGate, requirePrefix, requireRange, throwIfCancelled } from './request.js';
+import { requirePrefix, requireRange } from './request.js';
 import { loadS3Configuration, type S3Configuration } from './s3-store/configuration.js';
 import { parseS3Url, type S3Location } from './s3-store/location.js';
 import {
@@ -21,7 +15,8 @@ import {
 import type { Listing } from './s3-store/messages.js';
 import { explainAnswer, noCredentials, speaksOfOldCredentials } from './s3-store/refusals.js';
 import { emptyBodyHash, hashBody } from './s3-store/signer.js';
-import { BodyTooLong, HttpTransport, NoAnswer, type HttpAnswer, type HttpRequest } from './http/transport.js';
+import { HttpRequests } from './http/requests.js';
+import { HttpTransport, type HttpAnswer, type HttpRequest } from './http/transport.js';
 
 /** One request to the store, before it is signed. */
 interface S3Request {
@@ -57,7 +52,7 @@ export class S3Store implements ObjectStore {
   readonly #location: S3Location;
   readonly #configuration: S3Configuration;
   readonly #transport: HttpTransport;
-  readonly #gate = new RequestGate();
+  readonly #requests: HttpRequests;
   #refreshing: Promise<void> | undefined;
 
   private constructor(location: S3Location, configuration: S3Configuration, idleMs: number | undefined) {
@@ -68,6 +63,7 @@ export class S3Store implements ObjectStore {
     this.#location = location;
     this.#configuration = configuration;
     this.#transport = new HttpTransport(origin, idleMs);
+    this.#requests = new HttpRequests(this.description);
   }
 
   /** Asks the store nothing. `idleMs`: how long nothing may come or go, for tests. @throws InvalidInput */
@@ -78,7 +74,7 @@ export class S3Store implements ObjectStore {
 
   async get(key: ObjectKey, range?: ByteRange, { signal }: RequestOptions = {}): Promise<Uint8Array> {
     if (range !== undefined) requireRange(range);
-    return this.#during(key, signal, async () => {
+    return this.#requests.during(key, signal, async () => {
       if (range === undefined) return this.#getWhole(key, signal);
       const body = await this.#openRange(key, range, signal);
       return body === undefined ? new Uint8Array(0) : body.whole(range.lengthBytes);
@@ -91,11 +87,11 @@ export class S3Store implements ObjectStore {
     { signal }: RequestOptions = {},
   ): AsyncGenerator<Uint8Array, void, undefined> {
     requireRange(range);
-    yield* this.#gate.stream(() => this.#readPieces(key, range, signal));
+    yield* this.#requests.stream(key, signal, () => this.#readPieces(key, range, signal));
   }
 
   async put(key: ObjectKey, parts: readonly Uint8Array[], { signal }: RequestOptions = {}): Promise<void> {
-    await this.#during(key, signal, async () => {
+    await this.#requests.during(key, signal, async () => {
       const answer = await this.#upload(key, parts, {}, signal);
       if (answer.status !== 200) throw this.#explain(answer, key);
     });
@@ -106,7 +102,7 @@ export class S3Store implements ObjectStore {
     parts: readonly Uint8Array[],
     { signal }: RequestOptions = {},
   ): Promise<'created' | 'exists'> {
-    return this.#during(key, signal, async () => {
+    return this.#requests.during(key, signal, async () => {
       const answer = await this.#upload(key, parts, { 'if-none-match': '*' }, signal);
       if (answer.status === 200) return 'created';
       if (answer.status === 412) return 'exists';
@@ -122,7 +118,7 @@ export class S3Store implements ObjectStore {
     const own = this.#location.prefix;
     let position = after === undefined ? '' : own + after;
     for (;;) {
-      const page = await this.#during(undefined, signal, () =>
+      const page = await this.#requests.during(undefined, signal, () =>
         this.#listPage(own + prefix, position, signal),
       );
       for (const { name, lengthBytes } of page.objects) {
@@ -137,7 +133,7 @@ export class S3Store implements ObjectStore {
   }
 
   async stat(key: ObjectKey, { signal }: RequestOptions = {}): Promise<ObjectInfo | undefined> {
-    return this.#during(key, signal, async () => {
+    return this.#requests.during(key, signal, async () => {
       const lengthBytes = await this.#lengthOf(key, signal);
       return lengthBytes === undefined ? undefined : { key, lengthBytes };
     });
@@ -145,17 +141,17 @@ export class S3Store implements ObjectStore {
 
   async delete(keys: ObjectKey | readonly ObjectKey[], { signal }: RequestOptions = {}): Promise<void> {
     if (typeof keys === 'string') {
-      await this.#during(keys, signal, () => this.#deleteOne(keys, signal));
+      await this.#requests.during(keys, signal, () => this.#deleteOne(keys, signal));
       return;
     }
     for (let at = 0; at < keys.length; at += limits.s3KeysPerDeletion) {
       const batch = keys.slice(at, at + limits.s3KeysPerDeletion);
-      await this.#during(undefined, signal, () => this.#deleteBatch(batch, signal));
+      await this.#requests.during(undefined, signal, () => this.#deleteBatch(batch, signal));
     }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#gate.close();
+    await this.#requests.close();
     this.#transport[Symbol.dispose]();
   }
 
@@ -170,13 +166,8 @@ export class S3Store implements ObjectStore {
     range: ByteRange,
     signal: AbortSignal | undefined,
   ): AsyncGenerator<Uint8Array, void, undefined> {
-    try {
-      throwIfCancelled(signal, this.#what(key));
-      const body = await this.#openRange(key, range, signal);
-      if (body !== undefined) yield* body.pieces();
-    } catch (error) {
-      throw this.#explainFailure(error, key, signal);
-    }
+    const body = await this.#openRange(key, range, signal);
+    if (body !== undefined) yield* body.pieces();
   }
 
   /** The coming body of exactly this range; undefined for an empty one, of which HTTP has none. */
@@ -195,15 +186,16 @@ export class S3Store implements ObjectStore {
     const answer = await this.#request({ method: 'GET', name: this.#nameOf(key), key, headers }, signal);
     if (answer.status === 416) {
       await this.#requireLength(key, range, signal);
-      throw this.#unreachable(key, 'it did not find a range that is there');
+      throw this.#requests.unreachable(key, 'it did not find a range that is there');
     }
     if (answer.status === 206 && isAnswerFor(range, answer)) return answer.body;
     if (answer.status < 300) answer.body.discard();
-    if (answer.status === 200) throw new StoreRefused({ ...this.#failure(key), ...noRanges });
+    if (answer.status === 200) throw new StoreRefused({ ...this.#requests.failure(key), ...noRanges });
     if (answer.status !== 206) throw this.#explain(answer, key);
     const totalBytes = totalOf(answer);
-    if (totalBytes !== undefined && totalBytes < endBytes) throw this.#truncated(key, endBytes, totalBytes);
-    throw this.#unreachable(key, 'it answered with another range than it was asked for');
+    if (totalBytes !== undefined && totalBytes < endBytes)
+      throw this.#requests.truncated(key, endBytes, totalBytes);
+    throw this.#requests.unreachable(key, 'it answered with another range than it was asked for');
   }
 
   /** @throws ObjectMissing, ObjectTruncated */
@@ -211,7 +203,7 @@ export class S3Store implements ObjectStore {
     const foundBytes = await this.#lengthOf(key, signal);
     if (foundBytes === undefined) throw new ObjectMissing({ store: this.description, key });
     const endBytes = range.offsetBytes + range.lengthBytes;
-    if (foundBytes < endBytes) throw this.#truncated(key, endBytes, foundBytes);
+    if (foundBytes < endBytes) throw this.#requests.truncated(key, endBytes, foundBytes);
   }
 
   async #lengthOf(key: ObjectKey, signal: AbortSignal | undefined): Promise<number | undefined> {
@@ -264,7 +256,7 @@ export class S3Store implements ObjectStore {
     const page = this.#understand(() => parseListing(body));
     const { objects } = page;
     const isInOrder = objects.every(({ name }, index) => name > (objects[index - 1]?.name ?? after));
-    if (!isInOrder) throw this.#unreachable(undefined, 'its listing is not in order');
+    if (!isInOrder) throw this.#requests.unreachable(undefined, 'its listing is not in order');
     return page;
   }
 
@@ -290,23 +282,7 @@ export class S3Store implements ObjectStore {
     const code = this.#understand(() => parseDeletionFailure(message));
     if (code === undefined) return;
     const status = code === 'AccessDenied' ? 403 : 500;
-    throw explainAnswer({ status, code }, this.#failure(undefined), this.#context(answer));
-  }
-
-  /** One request of a caller: counted for closing, cancelled by its signal, its failure explained. */
-  #during<T>(
-    key: ObjectKey | undefined,
-    signal: AbortSignal | undefined,
-    request: () => Promise<T>,
-  ): Promise<T> {
-    return this.#gate.run(async () => {
-      throwIfCancelled(signal, this.#what(key));
-      try {
-        return await request();
-      } catch (error) {
-        throw this.#explainFailure(error, key, signal);
-      }
-    });
+    throw explainAnswer({ status, code }, this.#requests.failure(undefined), this.#context(answer));
   }
 
   /** Looks for other credentials once, where those in use are refused. */
@@ -328,7 +304,7 @@ export class S3Store implements ObjectStore {
     };
     const unsigned = { method, hostname: origin.host, path, query: { ...query }, headers };
     const signed = await signer.sign(unsigned).catch(() => {
-      throw new StoreRefused({ ...this.#failure(key), ...noCredentials });
+      throw new StoreRefused({ ...this.#requests.failure(key), ...noCredentials });
     });
     const answer = await this.#transport.send({
       ...{ method, path: path + queryText(query), headers: signed, isRepeatable, signal },
@@ -345,7 +321,7 @@ export class S3Store implements ObjectStore {
     this.#refreshing ??= this.#configuration.signer
       .refresh()
       .catch(() => {
-        throw new StoreRefused({ ...this.#failure(key), ...noCredentials });
+        throw new StoreRefused({ ...this.#requests.failure(key), ...noCredentials });
       })
       .finally(() => (this.#refreshing = undefined));
     await this.#refreshing;
@@ -355,7 +331,7 @@ export class S3Store implements ObjectStore {
     const { code } = answer;
     if (answer.status === 404 && code === 'NoSuchKey' && key !== undefined)
       return new ObjectMissing({ store: this.description, key });
-    return explainAnswer({ status: answer.status, code }, this.#failure(key), this.#context(answer));
+    return explainAnswer({ status: answer.status, code }, this.#requests.failure(key), this.#context(answer));
   }
 
   #context({ headers }: S3Answer): Parameters<typeof explainAnswer>[2] {
@@ -369,51 +345,8 @@ export class S3Store implements ObjectStore {
       return parse();
     } catch (error) {
       if (!(error instanceof Unintelligible)) throw error;
-      throw this.#unreachable(undefined, 'its answer is not what S3 answers');
+      throw this.#requests.unreachable(undefined, 'its answer is not what S3 answers');
     }
-  }
-
-  #explainFailure(error: unknown, key: ObjectKey | undefined, signal: AbortSignal | undefined): unknown {
-    if (signal?.aborted === true) return new Cancelled(this.#what(key));
-    if (error instanceof NoAnswer) return this.#noAnswer(error, key);
-    return error instanceof BodyTooLong ? this.#tooLong(error, key) : error;
-  }
-
-  #noAnswer(error: NoAnswer, key: ObjectKey | undefined): StoreRefused | StoreUnreachable {
-    if (!error.isLasting) return this.#unreachable(key, error.message, error.cause);
-    return new StoreRefused({
-      ...this.#failure(key),
-      reason: error.message,
-      remedy: 'Let NODE_EXTRA_CA_CERTS name the file of the authority that signed it.',
-    });
-  }
-
-  #tooLong({ lengthBytes }: BodyTooLong, key: ObjectKey | undefined): LimitExceeded {
-    const what = key === undefined ? 'An answer' : `Object ${key}`;
-    return new LimitExceeded(`${what} in ${this.description} is too long to be read in one piece.`, {
-      facts: {
-        key: key ?? null,
-        store: this.description,
-        lengthBytes,
-        limitBytes: limits.wholeObjectBytesMax,
-      },
-    });
-  }
-
-  #truncated(key: ObjectKey, expectedBytes: number, foundBytes: number): ObjectTruncated {
-    return new ObjectTruncated({ store: this.description, key, expectedBytes, foundBytes });
-  }
-
-  #unreachable(key: ObjectKey | undefined, reason: string, cause?: unknown): StoreUnreachable {
-    return new StoreUnreachable({ ...this.#failure(key), reason, cause });
-  }
-
-  #failure(key: ObjectKey | undefined): StoreFailure {
-    return { store: this.description, key };
-  }
-
-  #what(key: ObjectKey | undefined): string {
-    return key === undefined ? `A request to ${this.description}` : `The request for ${key}`;
   }
 
   #nameOf(key: ObjectKey): string {
