@@ -3,6 +3,7 @@ import type { ObjectInfo, ObjectKey, ObjectStore, RequestOptions } from '../stor
 import { DamagedObject } from './errors.js';
 import { recordDigest, type RecordSealer } from './format/record.js';
 import { inOrder } from './in-order.js';
+import { untilIntact } from './until-intact.js';
 
 /** A record as it was read: its payload, and what the log knows it by. */
 export interface StoredRecord {
@@ -27,9 +28,11 @@ export class Records {
     key: ObjectKey,
     options: RequestOptions & { readonly bytesMax?: number } = {},
   ): Promise<StoredRecord> {
-    const object = await this.#store.get(key, undefined, options);
-    const payload = this.sealer.open(object, key, options.bytesMax);
-    return { key, payload, digest: recordDigest(object), storedBytes: object.length };
+    return untilIntact(async () => {
+      const object = await this.#store.get(key, undefined, options);
+      const payload = this.sealer.open(object, key, options.bytesMax);
+      return { key, payload, digest: recordDigest(object), storedBytes: object.length };
+    });
   }
 
   /** All records below a prefix, in ascending order of their keys. */

@@ -21,6 +21,7 @@ import { VmHistory } from './history.js';
 import { generateSecrets, type RandomBytes, type RepositorySecrets } from './keys/secrets.js';
 import { Records } from './records.js';
 import { StoreBlobReader } from './store-blob-reader.js';
+import { untilIntact } from './until-intact.js';
 import type { BlobReader, PackId, SeenPosition } from './types.js';
 
 export interface RepositoryOptions {
@@ -97,7 +98,7 @@ export class Repository implements AsyncDisposable {
 
   /** What the store says of the repository without a key; not authenticated. `RepositoryMissing`. */
   static async readHeader(store: ObjectStore, options: RequestOptions = {}): Promise<RepositoryHeader> {
-    return decodeHeader(await readHeaderObject(store, options), store.description);
+    return untilIntact(async () => decodeHeader(await readHeaderObject(store, options), store.description));
   }
 
   /** `RepositoryMissing`, `WrongKey`. */
@@ -106,7 +107,9 @@ export class Repository implements AsyncDisposable {
     secrets: RepositorySecrets,
     options: RepositoryOptions = {},
   ): Promise<Repository> {
-    const header = openHeader(await readHeaderObject(store, {}), store.description, secrets);
+    const header = await untilIntact(async () =>
+      openHeader(await readHeaderObject(store, {}), store.description, secrets),
+    );
     return new Repository(store, header, secrets, options);
   }
 

@@ -2,6 +2,7 @@ import { ObjectTruncated, type ObjectStore, type RequestOptions } from '../store
 import type { CodecPool } from './codec/pool.js';
 import { DamagedObject } from './errors.js';
 import { packKey } from './format/object-keys.js';
+import { untilIntact } from './until-intact.js';
 import type { BlobKind, BlobReader, BlobReference } from './types.js';
 
 /** Blobs straight from a store: one range request each, nothing kept. */
@@ -20,7 +21,9 @@ export class StoreBlobReader implements BlobReader {
     kind: BlobKind,
     options: RequestOptions = {},
   ): Promise<Uint8Array> {
-    return this.#codec.open(await this.#readSealed(reference, options), reference, kind);
+    return untilIntact(async () =>
+      this.#codec.open(await this.#readSealed(reference, options), reference, kind),
+    );
   }
 
   async #readSealed(reference: BlobReference, options: RequestOptions): Promise<Uint8Array> {
