@@ -149,6 +149,9 @@ export const limits = {
   /** How long after a demand the next is expected: a guest touches memory again as soon as it has what it waited for. */
   demandLingerMs: 25,
 
+  /** How long a manifest may take that should be in the local cache: a mount without the store is refused then. */
+  localManifestMs: 5_000,
+
   /** First and longest pause between two probes of a store that does not answer. */
   storeRetryMs: 250,
   storeRetryMsMax: 5_000,
@@ -164,8 +167,8 @@ export const limits = {
   s3HashStepBytes: 1024 * 1024,
 
   /**
-   * How often a command, or a publish, asks a store that does not answer before it gives up: about 2 and 7 seconds. Fetches
-   * of a mount have no such limit.
+   * How often a command, or a publish, asks a store that does not answer before it gives up: about 2 seconds, and 7 for writes
+   * and for stores that have answered before. Fetches of a mount have no such limit.
    */
   storeReadAttempts: 4,
   storeWriteAttempts: 6,

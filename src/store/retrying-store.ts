@@ -11,7 +11,8 @@ import type {
 
 /**
  * Repeats requests that a store did not answer, with growing pauses, before it says so: a network loses requests, and a
- * gateway that is started again is away for seconds. Writes are given more time, since somebody's work depends on them.
+ * gateway that is started again is away for seconds. Writes are given more time, since somebody's work depends on them, and so
+ * are reads once the store has answered anything: then it is there, and its link fails now and then.
  * `read` is for those who go on where it broke off, and is not repeated. Owns the store.
  */
 export class RetryingStore implements ObjectStore {
@@ -19,6 +20,7 @@ export class RetryingStore implements ObjectStore {
   readonly #clock: Clock;
   readonly #random: () => number;
   readonly #closing = new AbortController();
+  #hasAnswered = false;
 
   /** @param random Numbers in [0, 1). */
   constructor(inner: ObjectStore, clock: Clock, random: () => number) {
@@ -107,9 +109,12 @@ export class RetryingStore implements ObjectStore {
   ): Promise<T> {
     for (let attempt = 1; ; attempt += 1) {
       try {
-        return await request(attempt);
+        const answer = await request(attempt);
+        this.#hasAnswered = true;
+        return answer;
       } catch (error) {
-        if (!(error instanceof StoreUnreachable) || attempt >= attempts) throw error;
+        const allowed = this.#hasAnswered ? limits.storeWriteAttempts : attempts;
+        if (!(error instanceof StoreUnreachable) || attempt >= allowed) throw error;
         await this.#pause(attempt, signal, error);
       }
     }
