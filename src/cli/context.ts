@@ -1,4 +1,5 @@
 import { InvalidInput, ResourceStack } from '../base/index.js';
+import { rememberHead } from '../daemon/index.js';
 import { openHostHome, readSeen, writeSeen, type HostHome, type VmPaths } from '../host/index.js';
 import { Repository, VmMissing, type Commit, type VmHead, type VmHistory } from '../repo/index.js';
 import { openStore, type ObjectStore } from '../store/index.js';
@@ -72,7 +73,7 @@ export class CommandContext implements AsyncDisposable {
   async repositoryId(): Promise<string> {
     const home = await this.home();
     const known = await home.repositoryAt(await this.repositoryUrl());
-    return known ?? (await this.repository()).header.repositoryId;
+    return (known ?? (await this.repository()).header).repositoryId;
   }
 
   /** Where this host keeps its state of the VM. */
@@ -102,6 +103,8 @@ export class CommandContext implements AsyncDisposable {
     const seen = await readSeen(home.vmPaths(repository.header.repositoryId, vmName));
     const head = await history.head({ signal: this.signal, ...(seen === undefined ? {} : { seen }) });
     await this.rememberSeen(history);
+    if (head.latest !== undefined)
+      await rememberHead(home.vmPaths(repository.header.repositoryId, vmName), head);
     return { history, head };
   }
 
@@ -128,9 +131,9 @@ export class CommandContext implements AsyncDisposable {
   async #openRepository(): Promise<Repository> {
     const home = await this.home();
     const store = await this.store({ create: false });
-    const { repositoryId } = await Repository.readHeader(store);
-    await home.rememberRepository(await this.repositoryUrl(), repositoryId);
-    const secrets = await home.loadSecrets(repositoryId);
+    const header = await Repository.readHeader(store);
+    await home.rememberRepository(await this.repositoryUrl(), header);
+    const secrets = await home.loadSecrets(header.repositoryId);
     const { codecThreads } = home.configuration;
     return this.#resources.use(await Repository.open(store, secrets, { codecThreads }));
   }

@@ -2,7 +2,8 @@ import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import createDebug from 'debug';
 import * as v from 'valibot';
-import type { BlobReference, Branch, Commit, HostIdentity } from '../repo/index.js';
+import type { Branch } from '../repo/index.js';
+import { brandedCommit, commitSchema, draftSchema } from './commit-record.js';
 import { originIdentity, type Origin } from './origin.js';
 
 const debug = createDebug('isr:daemon:ground');
@@ -13,29 +14,9 @@ export interface RecordedGround {
   readonly base: Origin;
 }
 
-const instant = v.pipe(
-  v.string(),
-  v.isoTimestamp(),
-  v.transform((text) => new Date(text)),
-);
-
-const draft = {
-  vmName: v.string(),
-  mountPath: v.string(),
-  host: v.object({ hostId: v.string(), hostName: v.string() }) satisfies v.GenericSchema<HostIdentity>,
-  createdAt: instant,
-  manifest: v.custom<BlobReference>((value) => typeof value === 'object' && value !== null),
-  logicalBytes: v.number(),
-  storedBytes: v.number(),
-  parent: v.optional(v.number()),
-};
-
 const originSchema = v.variant('kind', [
-  v.object({
-    kind: v.literal('version'),
-    commit: v.object({ ...draft, version: v.number(), position: v.number() }),
-  }),
-  v.object({ kind: v.literal('branch'), branch: v.object({ name: v.string(), commit: v.object(draft) }) }),
+  v.object({ kind: v.literal('version'), commit: commitSchema }),
+  v.object({ kind: v.literal('branch'), branch: v.object({ name: v.string(), commit: draftSchema }) }),
 ]);
 
 const schema = v.object({ origin: originSchema, base: originSchema });
@@ -90,6 +71,6 @@ function decode(text: string): RecordedGround {
 /** The numbers have been such before they were written. */
 function branded(origin: v.InferOutput<typeof originSchema>): Origin {
   return origin.kind === 'version'
-    ? { kind: 'version', commit: { ...origin.commit, parent: origin.commit.parent } as Commit }
+    ? { kind: 'version', commit: brandedCommit(origin.commit) }
     : { kind: 'branch', branch: { ...origin.branch } as Branch };
 }

@@ -17,6 +17,7 @@ export { readStallReport, type Explanation, type StallCause } from './explain/in
 export { connectDaemon, mountVm } from './launch.js';
 export { findDaemon, clearDeadDaemon, type DaemonRecord } from './record.js';
 export { serveMount } from './serve.js';
+export { rememberHead } from './known-head.js';
 export { openRepository, VmSession, type SessionRequest } from './session.js';
 export { dropLocalChanges } from './local-state.js';
 export { packRecordPath } from './pack-record.js';
@@ -29,4 +30,5 @@ export type {
   Resuming,
   UnmountResult,
   WarmResult,
+  WithoutStore,
 } from './types.js';

@@ -3,7 +3,8 @@ import { mkdir, readdir, realpath } from 'node:fs/promises';
 import { homedir, hostname } from 'node:os';
 import { join, resolve } from 'node:path';
 import { systemErrorCode } from '../base/index.js';
-import type { HostIdentity, RepositorySecrets } from '../repo/index.js';
+import type { HostIdentity, RepositoryHeader, RepositorySecrets } from '../repo/index.js';
+import { storePlace } from '../store/index.js';
 import {
   mergeConfiguration,
   readConfigurationFile,
@@ -88,12 +89,12 @@ class Home implements HostHome {
     return writeKeyFile(this.keyPath(secrets.repositoryId), secrets);
   }
 
-  repositoryAt(url: string): Promise<string | undefined> {
-    return readRepositoryRecord(this.#repositoryRecord(url));
+  async repositoryAt(url: string): Promise<RepositoryHeader | undefined> {
+    return readRepositoryRecord(await this.#repositoryRecord(url));
   }
 
-  rememberRepository(url: string, repositoryId: string): Promise<void> {
-    return writeRepositoryRecord(this.#repositoryRecord(url), repositoryId);
+  async rememberRepository(url: string, header: RepositoryHeader): Promise<void> {
+    await writeRepositoryRecord(await this.#repositoryRecord(url), header);
   }
 
   async repositoriesWithState(): Promise<readonly string[]> {
@@ -126,14 +127,17 @@ class Home implements HostHome {
     const found: string[] = [];
     for (const vmName of await readDirectoryIfPresent(directory)) {
       const files = await readDirectoryIfPresent(join(directory, vmName));
-      if (files.some((file) => file !== seenFileName)) found.push(vmName);
+      if (files.some((file) => !seenFileNames.includes(file))) found.push(vmName);
     }
     return found.sort();
   }
 
-  /** Named by a hash: a URL can be long, and none of it is for reading here. */
-  #repositoryRecord(url: string): string {
-    const name = createHash('sha256').update(url).digest('hex').slice(0, 32);
+  /** Named by a hash of the place that the URL means: that can be long, and none of it is for reading here. */
+  async #repositoryRecord(url: string): Promise<string> {
+    const name = createHash('sha256')
+      .update(await storePlace(url))
+      .digest('hex')
+      .slice(0, 32);
     return join(this.path, 'repositories', `${name}.json`);
   }
 
@@ -143,6 +147,8 @@ class Home implements HostHome {
 }
 
 const seenFileName = 'seen.json';
+/** What only says how the store was when it was seen last. */
+const seenFileNames: readonly string[] = [seenFileName, 'known.json'];
 
 function defaultHome(environment: NodeJS.ProcessEnv): string {
   return join(environment['XDG_STATE_HOME'] ?? join(homedir(), '.local', 'state'), 'isr');

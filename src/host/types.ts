@@ -1,4 +1,4 @@
-import type { HostIdentity, RepositorySecrets } from '../repo/index.js';
+import type { HostIdentity, RepositoryHeader, RepositorySecrets } from '../repo/index.js';
 
 /**
  * This host's state and cache: everything under `ISR_HOME`. Layout (docs/operations.md lists each file):
@@ -6,7 +6,7 @@ import type { HostIdentity, RepositorySecrets } from '../repo/index.js';
  *     config.toml                          optional
  *     host.json                            identity
  *     keys/REPOSITORY.json                 repository keys, mode 0600
- *     repositories/HASH-OF-URL.json        which repository was seen at a URL
+ *     repositories/HASH.json               which repository was seen at a URL (and endpoint)
  *     cache/v1/                            sealed chunks, shared by all VMs
  *     vms/REPOSITORY/VM/                   one directory a VM: see VmPaths
  *     run/                                 sockets; in /tmp where the home's path is too long for them
@@ -30,9 +30,12 @@ export interface HostHome {
    * this repository is here.
    */
   saveSecrets(secrets: RepositorySecrets): Promise<void>;
-  /** Which repository is at this URL, as last seen from here: commands about local state work without the store. */
-  repositoryAt(url: string): Promise<string | undefined>;
-  rememberRepository(url: string, repositoryId: string): Promise<void>;
+  /**
+   * Which repository is at this URL, as last seen from here: commands about local state, and mounts, work without the store.
+   * An `s3:` URL means another place with another endpoint. `InvalidInput` where that cannot be told.
+   */
+  repositoryAt(url: string): Promise<RepositoryHeader | undefined>;
+  rememberRepository(url: string, header: RepositoryHeader): Promise<void>;
   /** Repositories with a directory under `vms/`. Sorted. */
   repositoriesWithState(): Promise<readonly string[]>;
   /** Paths of one VM's state. The VM's name must be a valid one. Makes nothing. */

@@ -33,4 +33,4 @@ export {
   type StoreCounts,
   type StoreOperation,
 } from './observed-store.js';
-export { localDirectoryOf, openStore, type OpenStoreOptions } from './open-store.js';
+export { localDirectoryOf, openStore, storePlace, type OpenStoreOptions } from './open-store.js';

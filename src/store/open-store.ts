@@ -40,6 +40,19 @@ export async function openStore(url: string, options: OpenStoreOptions = {}): Pr
   return new RetryingStore(await openFar(url, options), systemClock, Math.random);
 }
 
+/**
+ * What a URL means on this host now, to tell stores apart: where an S3 endpoint says which store it is, that too. Asks
+ * nobody. May hold what the URL holds, credentials included: hash it.
+ *
+ * @throws InvalidInput
+ */
+export async function storePlace(url: string): Promise<string> {
+  if (!/^(lab\+)?s3:/i.test(url)) return url;
+  const { loadEndpoint, loadRegion } = await import('./s3-store/endpoint.js');
+  const endpoint = await loadEndpoint();
+  return `${url} at ${endpoint?.href ?? `Amazon, ${await loadRegion()}`}`;
+}
+
 /** The directory of this host that holds the store at `url`; undefined where it is elsewhere. */
 export function localDirectoryOf(url: string): string | undefined {
   const innerUrl = url.startsWith('lab+') ? splitOnce(url.slice('lab+'.length), '?')[0] : url;

@@ -127,11 +127,42 @@ t.test('which repository is at a URL is remembered; a damaged memory is forgotte
   const home = await openHostHome(join(directory, 'home'), isolated(directory));
   const url = 'file:///srv/isr';
   t.equal(await home.repositoryAt(url), undefined);
-  await home.rememberRepository(url, repositoryId);
-  t.equal(await home.repositoryAt(url), repositoryId);
+  const header = { version: 1, repositoryId, chunkBytes: 131_072 };
+  await home.rememberRepository(url, header);
+  t.strictSame(await home.repositoryAt(url), header);
   t.equal(await home.repositoryAt('file:///srv/other'), undefined);
   const name = createHash('sha256').update(url).digest('hex').slice(0, 32);
   await writeFile(join(home.path, 'repositories', `${name}.json`), '{"repositoryId":"../../x"}\n');
+  t.equal(await home.repositoryAt(url), undefined);
+});
+
+t.test('one URL of S3 means another place with another endpoint', async (t) => {
+  const directory = shortDirectory(t);
+  const home = await openHostHome(join(directory, 'home'), isolated(directory));
+  const files = {
+    AWS_CONFIG_FILE: join(directory, 'config'),
+    AWS_SHARED_CREDENTIALS_FILE: join(directory, 'none'),
+  };
+  const before = { ...process.env };
+  const names = ['AWS_ENDPOINT_URL_S3', 'AWS_ENDPOINT_URL', 'AWS_REGION', 'AWS_PROFILE'];
+  const clean = Object.fromEntries(Object.entries(before).filter(([name]) => !names.includes(name)));
+  const with_ = (more: NodeJS.ProcessEnv): void => {
+    process.env = { ...clean, ...files, ...more };
+  };
+  t.teardown(() => (process.env = before));
+  const url = 's3://bucket/isr';
+  const one = { version: 1, repositoryId, chunkBytes: 131_072 };
+  const other = { ...one, repositoryId: 'f'.repeat(32) };
+  with_({ AWS_ENDPOINT_URL_S3: 'http://one.example' });
+  await home.rememberRepository(url, one);
+  with_({ AWS_ENDPOINT_URL_S3: 'http://other.example' });
+  t.equal(await home.repositoryAt(url), undefined);
+  await home.rememberRepository(url, other);
+  t.strictSame(await home.repositoryAt(url), other);
+  t.equal(await home.repositoryAt(`lab+${url}?rttMs=1`), undefined);
+  with_({ AWS_ENDPOINT_URL: 'http://one.example' });
+  t.strictSame(await home.repositoryAt(url), one);
+  with_({ AWS_REGION: 'eu-central-1' });
   t.equal(await home.repositoryAt(url), undefined);
 });
 

@@ -38,7 +38,7 @@ async function init(context: CommandContext, { chunkSize }: Options): Promise<un
   });
   await using _ = repository;
   const { repositoryId } = repository.header;
-  await home.rememberRepository(url, repositoryId);
+  await home.rememberRepository(url, repository.header);
   const keyPath = home.keyPath(repositoryId);
   const { chunkBytes } = repository.header;
   context.output.result(

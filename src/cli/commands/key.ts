@@ -99,7 +99,7 @@ async function importKeyFile(
     if (header.repositoryId === repositoryId) {
       // A wrong key is found here, not at the first resume.
       await (await Repository.open(store, secrets, { codecThreads: 1 }))[Symbol.asyncDispose]();
-      await home.rememberRepository(url, repositoryId);
+      await home.rememberRepository(url, header);
     } else {
       context.output.remark(
         `Note: this is the key of repository ${repositoryId}, but ${store.description} is repository ${header.repositoryId}.`,
