@@ -1,4 +1,4 @@
-import type { PublishResult } from '../daemon/index.js';
+import type { PublishResult, WithoutStore } from '../daemon/index.js';
 import type { Branch, Commit, HostIdentity, LeaseState } from '../repo/index.js';
 import { exitCodes, type ExitCode } from './exit-codes.js';
 import { formatBytes, formatCount, formatDate, formatSeconds } from './format.js';
@@ -61,4 +61,17 @@ function recordAsJson(record: Branch['commit']): object {
     logicalBytes: record.logicalBytes,
     storedBytes: record.storedBytes,
   };
+}
+
+/** What to know of a mount that began without its store. */
+export function describeWithoutStore(vmName: string, { seenAt, reason, lease }: WithoutStore): string {
+  const seen = `as this host saw it at ${formatDate(new Date(seenAt))}`;
+  const leases: Readonly<Record<WithoutStore['lease'], string>> = {
+    waiting:
+      'without its lease, until the store is back. If another host publishes first, what changes here becomes a branch',
+    held: 'and holds its lease since the store came back',
+    lost: 'and another host was faster: what changes here becomes a branch',
+    none: 'and needs no lease',
+  };
+  return `${vmName} began without the store, ${seen}, ${leases[lease]}. The store: ${reason}`;
 }

@@ -1,5 +1,6 @@
 import type { RunOptions, RunResult, VmTarget } from '../vm/index.js';
 import type { Action } from './command.js';
+import { describeWithoutStore } from './describe.js';
 import { formatSeconds } from './format.js';
 import { mountRequest, type MountOptions } from './mount-options.js';
 
@@ -13,6 +14,7 @@ export function runGuest(
       ...mountRequest(vmName, options, target.home.configuration),
       ...(options.prefetch === undefined ? {} : { prefetch: options.prefetch }),
       signal: context.signal,
+      onWithoutStore: (about) => context.output.remark(describeWithoutStore(vmName, about)),
       onStep: (step) => context.output.remark(`${vmName}: ${step}`),
     });
     context.output.result(

@@ -5,7 +5,7 @@ import type { HostHome, VmPaths } from '../host/index.js';
 import { ControlClient } from './control-client.js';
 import { AlreadyMounted, DaemonDied, RemoteError, type WireError } from './errors.js';
 import { clearDeadDaemon, findDaemon, findLastingDaemon } from './record.js';
-import type { DaemonClient, MountRequest } from './types.js';
+import type { DaemonClient, MountRequest, WithoutStore } from './types.js';
 import { workerProgram } from './worker-program.js';
 
 /** What the launching command tells the daemon over the start-up channel. Keys are read by the daemon itself. */
@@ -16,7 +16,9 @@ export interface StartMessage {
 }
 
 /** What the daemon answers, once. */
-export type ReadyMessage = { readonly ready: { readonly mountPath: string } } | { readonly error: WireError };
+export type ReadyMessage =
+  | { readonly ready: { readonly mountPath: string; readonly withoutStore: WithoutStore | undefined } }
+  | { readonly error: WireError };
 
 /** Lines of the daemon's log that an error shows. */
 const logTailLines = 5;
@@ -31,6 +33,8 @@ export async function mountVm(options: {
   readonly repositoryUrl: string;
   readonly mount: MountRequest;
   readonly signal?: AbortSignal;
+  /** Called when it was mounted although the store is away. */
+  readonly onWithoutStore?: ((about: WithoutStore) => void) | undefined;
 }): Promise<DaemonClient> {
   const { vmName } = options.mount;
   const paths = await options.home.makeVmPaths(options.repositoryId, vmName);
@@ -46,7 +50,8 @@ export async function mountVm(options: {
       detached: true,
       stdio: ['ignore', log.fd, log.fd, 'ipc'],
     });
-    const mountPath = await startUp(child, paths, options);
+    const { mountPath, withoutStore } = await startUp(child, paths, options);
+    if (withoutStore !== undefined) options.onWithoutStore?.(withoutStore);
     return clientOf(paths, vmName, { mountPath, ephemeral: options.mount.ephemeral });
   } finally {
     await log.close();
@@ -77,7 +82,7 @@ function startUp(
     readonly mount: MountRequest;
     readonly signal?: AbortSignal;
   },
-): Promise<string> {
+): Promise<Extract<ReadyMessage, { ready: unknown }>['ready']> {
   const start: StartMessage = {
     homePath: options.home.path,
     repositoryUrl: options.repositoryUrl,
@@ -101,7 +106,7 @@ function startUp(
       child.unref();
       const answer = message as ReadyMessage;
       if ('error' in answer) reject(new RemoteError(answer.error));
-      else resolve(answer.ready.mountPath);
+      else resolve(answer.ready);
     });
     child.send(start);
   });

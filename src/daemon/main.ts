@@ -29,7 +29,7 @@ async function run(start: StartMessage): Promise<void> {
   try {
     const home = await openHostHome(start.homePath);
     await serveMount({ ...start, home }, (mounted) => {
-      answer({ ready: { mountPath: mounted.mountPath } });
+      answer({ ready: { mountPath: mounted.mountPath, withoutStore: mounted.withoutStore } });
     });
     process.exit(0);
   } catch (error) {

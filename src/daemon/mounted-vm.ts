@@ -25,7 +25,7 @@ import { ResumedRun } from './replay/index.js';
 import { Supervision } from './supervision.js';
 import type { Program } from './supervisor-protocol.js';
 import { workerProgram } from './worker-program.js';
-import type { DaemonStatus, MountRequest, Resuming, UnmountResult } from './types.js';
+import type { DaemonStatus, MountRequest, Resuming, UnmountResult, WithoutStore } from './types.js';
 
 const debug = createDebug('isr:daemon');
 
@@ -148,6 +148,11 @@ export class MountedVm {
     }
   }
 
+  /** Set where the store was away when it was mounted. */
+  get withoutStore(): WithoutStore | undefined {
+    return this.#session.withoutStore;
+  }
+
   async status(): Promise<DaemonStatus> {
     const session = this.#session;
     const { origin } = session;
@@ -173,6 +178,7 @@ export class MountedVm {
       chunks,
       dirtyBytes: dirty.bytes,
       changedFiles: dirty.changedFiles,
+      withoutStore: session.withoutStore,
       fetch: session.fetcher.status(),
       replay: this.#run?.replay,
     };

@@ -11,7 +11,6 @@ import {
   type Commit,
   type FileMap,
   type HeldLease,
-  type HostIdentity,
   type LeaseState,
   type Manifest,
   type Published,
@@ -21,7 +20,7 @@ import {
   type VmHead,
   type VmHistory,
 } from '../repo/index.js';
-import { openStore, StoreRefused, type ObjectStore } from '../store/index.js';
+import { openStore, StoreRefused, StoreUnreachable, type ObjectStore } from '../store/index.js';
 import type { FileLock } from '../system/index.js';
 import { likelyTouches } from '../trace/index.js';
 import { announcementOf, findOwnBranch, findOwnCommit, isMadeFrom } from './announced-commit.js';
@@ -39,9 +38,11 @@ import {
 } from './origin.js';
 import { freezeWhenClosed } from './freeze-when-closed.js';
 import { GroundRecord } from './ground-record.js';
+import { rememberHead } from './known-head.js';
 import { PackRecord } from './pack-record.js';
 import { takeVmLock } from './vm-lock.js';
-import type { PublishResult, UnmountResult, WarmResult } from './types.js';
+import { findKnownGround, isHeldElsewhere, LeaseWhenBack, loadLocalManifest } from './without-store.js';
+import type { PublishResult, UnmountResult, WarmResult, WithoutStore } from './types.js';
 
 const debug = createDebug('isr:daemon:session');
 
@@ -91,6 +92,14 @@ interface SessionParts {
   readonly record: GroundRecord;
   readonly lease: HeldLease | undefined;
   readonly lock: FileLock;
+  /** Set where the store was away. */
+  readonly away: Away | undefined;
+  readonly needsLease: boolean;
+}
+
+interface Away {
+  readonly reason: StoreUnreachable;
+  readonly seenAt: Date;
 }
 
 /**
@@ -115,6 +124,7 @@ export class VmSession implements AsyncDisposable {
   #unadopted: Commit | undefined;
   /** The newest version that a caller of `publish` heard of. */
   #reported: VersionNumber | undefined;
+  readonly #leaseWhenBack: LeaseWhenBack | undefined;
 
   private constructor(parts: SessionParts) {
     this.repository = parts.repository;
@@ -132,6 +142,10 @@ export class VmSession implements AsyncDisposable {
     if (origin.kind === 'version' && isMadeFrom(this.fileSystem.announced, origin.commit)) {
       this.#unadopted = origin.commit;
     }
+    if (parts.away !== undefined && parts.needsLease) {
+      this.#leaseWhenBack = new LeaseWhenBack(() => this.#leaseToPublish());
+      parts.resources.use(this.#leaseWhenBack);
+    }
   }
 
   /** Errors: those of opening a repository, `VmMissing`, `LeaseHeld`, `VmBusy`, and the ones of `errors.ts`. */
@@ -139,8 +153,9 @@ export class VmSession implements AsyncDisposable {
     const resources = new ResourceStack();
     try {
       const session = new VmSession(await openParts(request, resources));
-      // Where programs wait for a mount that goes on, that can wait until it is published or closed.
-      if (request.purpose === 'use' && !goesOn(request)) await session.#adoptEarlier();
+      // Where programs wait for a mount that goes on, or the store is away, that can wait until it is published or closed.
+      const isOnline = !goesOn(request) && session.#parts.away === undefined;
+      if (request.purpose === 'use' && isOnline) await session.#adoptEarlier();
       await session.#record();
       return session;
     } catch (error) {
@@ -161,6 +176,17 @@ export class VmSession implements AsyncDisposable {
 
   get origin(): Origin {
     return this.#origin;
+  }
+
+  /** Set where the store was away when the session was opened. */
+  get withoutStore(): WithoutStore | undefined {
+    const { away } = this.#parts;
+    if (away === undefined) return undefined;
+    const { reason, seenAt } = away;
+    return {
+      ...{ seenAt: seenAt.toISOString(), reason: reason.message },
+      lease: this.#leaseWhenBack?.state ?? 'none',
+    };
   }
 
   get history(): VmHistory {
@@ -206,6 +232,7 @@ export class VmSession implements AsyncDisposable {
       throw new EphemeralMount(this.vmName);
     if (!this.repository.store.capabilities.writes) throw cannotPublishTo(this.repository.store, this.vmName);
     const startedMs = performance.now();
+    await this.#leaseWhenBack?.[Symbol.asyncDispose]();
     const dirtyBytes = this.fileSystem.dirty().bytes;
     await freezeWhenClosed(this.fileSystem);
     try {
@@ -250,6 +277,7 @@ export class VmSession implements AsyncDisposable {
    * this host, those of an ephemeral session are thrown away.
    */
   async close(): Promise<UnmountResult> {
+    await this.#leaseWhenBack?.[Symbol.asyncDispose]();
     await this.#adoptEarlier();
     const { bytes: dirtyBytes, changedFiles } = this.dirty();
     const changed = changedFiles > 0;
@@ -355,6 +383,7 @@ export class VmSession implements AsyncDisposable {
     if (leaseReleased || outcome === 'branched') this.#lease = undefined;
     switch (outcome) {
       case 'published':
+        await rememberLease(this.#parts.paths, published.commit, this.#lease);
         await this.#adopt(published.commit, published.files);
         return { outcome, version: published.commit.version, branch: undefined, storedBytes };
       case 'unchanged':
@@ -372,6 +401,7 @@ export class VmSession implements AsyncDisposable {
     if (latest?.version !== originVersion(this.#origin)) return 'lost';
     try {
       this.#lease = await history.acquireLease(request.home.identity);
+      await rememberLease(this.#parts.paths, latest, this.#lease);
       return this.#lease;
     } catch (error) {
       if (error instanceof LeaseHeld) return 'lost';
@@ -428,15 +458,17 @@ export class VmSession implements AsyncDisposable {
       if (lease === undefined) return;
       await history.releaseLease(lease);
       await rememberSeen(paths, history);
+      if (this.#origin.kind === 'version') await rememberLease(paths, this.#origin.commit, undefined);
     } catch (error) {
       debug('the lease of %s was not given back: %o', this.vmName, error);
     }
   }
 
-  /** A session that only publishes, or goes on with a mount, did not ask for the lease when it was opened. */
+  /** A session that only publishes, goes on with a mount, or began without the store did not ask for the lease when it was opened. */
   get #mayHoldLease(): boolean {
     const { request } = this.#parts;
-    return request.purpose === 'publish' || (goesOn(request) && !request.ephemeral);
+    const beganWithoutIt = goesOn(request) || this.#parts.away !== undefined;
+    return request.purpose === 'publish' || (beganWithoutIt && !request.ephemeral);
   }
 
   async #leaseOfThisHost(): Promise<HeldLease | undefined> {
@@ -454,7 +486,7 @@ function goesOn(request: SessionRequest): boolean {
 
 async function openParts(request: SessionRequest, resources: ResourceStack): Promise<SessionParts> {
   const { home, vmName } = request;
-  const repository = await openRepository(home, request.repositoryUrl, request.mount?.repository);
+  const { repository, away: awayAtOnce } = await openRepositoryOrKnown(request);
   resources.use(repository.store);
   resources.use(repository);
   const paths = await home.makeVmPaths(repository.header.repositoryId, vmName);
@@ -473,9 +505,12 @@ async function openParts(request: SessionRequest, resources: ResourceStack): Pro
   const history = repository.history(vmName, await readSeen(paths));
   const record = new GroundRecord(overlayDirectory);
   const needsLease = !request.ephemeral && request.purpose === 'use' && repository.store.capabilities.writes;
-  const { ground, lease } = goesOn(request)
-    ? { ground: await groundThatGoesOn(groundRequest, history, record), lease: undefined }
-    : await findGroundAndLease(request, history, groundRequest, needsLease);
+  const { ground, lease, away } = goesOn(request)
+    ? {
+        ground: await groundThatGoesOn(groundRequest, history, record),
+        ...{ lease: undefined, away: undefined },
+      }
+    : await begin(request, history, groundRequest, needsLease, awayAtOnce);
 
   const fetcher = resources.use(
     await createFetcher({
@@ -493,9 +528,7 @@ async function openParts(request: SessionRequest, resources: ResourceStack): Pro
       chunkBytes: repository.header.chunkBytes,
     }),
   );
-  const manifest = ground.hasOverlay
-    ? undefined
-    : await loadManifest(originCommit(ground.base).manifest, fetcher);
+  const manifest = ground.hasOverlay ? undefined : await manifestOf(ground, fetcher, away);
   const fileSystem = resources.use(
     await openOverlay({
       directory: overlayDirectory,
@@ -510,8 +543,57 @@ async function openParts(request: SessionRequest, resources: ResourceStack): Pro
   );
   return {
     ...{ request, paths, resources, repository, history, fetcher, fileSystem },
-    ...{ ground, manifest, record, lease, lock },
+    ...{ ground, manifest, record, lease, lock, away, needsLease },
   };
+}
+
+function manifestOf(ground: Ground, fetcher: Fetcher, away: Away | undefined): Promise<Manifest> {
+  const reference = originCommit(ground.base).manifest;
+  return away === undefined
+    ? loadManifest(reference, fetcher)
+    : loadLocalManifest(reference, fetcher, away.reason);
+}
+
+interface Beginning {
+  readonly ground: Ground;
+  readonly lease: HeldLease | undefined;
+  readonly away: Away | undefined;
+}
+
+/** As the store says, or, for what is to be used while it is away, as this host knows. */
+async function begin(
+  request: SessionRequest,
+  history: VmHistory,
+  groundRequest: GroundRequest,
+  needsLease: boolean,
+  awayAtOnce: StoreUnreachable | undefined,
+): Promise<Beginning> {
+  try {
+    if (awayAtOnce !== undefined) throw awayAtOnce;
+    return {
+      ...(await findGroundAndLease(request, history, groundRequest, needsLease)),
+      away: undefined,
+    };
+  } catch (reason) {
+    if (!(reason instanceof StoreUnreachable) || request.purpose !== 'use') throw reason;
+    const { ground, seenAt } = await findKnownGround(groundRequest, history, reason);
+    return { ground, lease: undefined, away: { reason, seenAt } };
+  }
+}
+
+/** The repository, also where its store is away and this host knows which one it is. */
+async function openRepositoryOrKnown(
+  request: SessionRequest,
+): Promise<{ readonly repository: Repository; readonly away: StoreUnreachable | undefined }> {
+  const { home, repositoryUrl } = request;
+  try {
+    const repository = await openRepository(home, repositoryUrl, request.mount?.repository);
+    return { repository, away: undefined };
+  } catch (away) {
+    const known = away instanceof StoreUnreachable ? await home.repositoryAt(repositoryUrl) : undefined;
+    if (!(away instanceof StoreUnreachable) || known === undefined || request.purpose !== 'use') throw away;
+    return { repository: await openRepository(home, repositoryUrl, known), away };
+  }
 }
 
 /** Times that a session begins anew because a version appeared before it had the lease; then it has it. */
@@ -539,23 +621,30 @@ async function findGroundAndLease(
     }
     const lease = await history.acquireLease(host);
     await rememberSeen(paths, history);
+    await rememberLease(paths, head.latest, lease);
     // Nobody else wrote between the look and the lease.
     const seen = history.seenPosition()?.position ?? 0;
     if (seen <= head.position + 1 || attempt === groundAttempts) return { ground, lease };
   }
 }
 
-function isHeldElsewhere(
-  lease: LeaseState,
-  here: HostIdentity,
-): lease is Extract<LeaseState, { state: 'held' }> {
-  return lease.state === 'held' && lease.holder.hostId !== here.hostId;
-}
-
 async function readHead(request: SessionRequest, history: VmHistory, paths: VmPaths): Promise<VmHead> {
   const head = await history.head(request.signal === undefined ? {} : { signal: request.signal });
   await rememberSeen(paths, history);
+  await rememberHead(paths, head);
   return head;
+}
+
+async function rememberLease(
+  paths: VmPaths,
+  latest: Commit | undefined,
+  lease: HeldLease | undefined,
+): Promise<void> {
+  const position = lease?.leaseNumber ?? latest?.position ?? 0;
+  await rememberHead(paths, {
+    ...{ position, latest },
+    lease: lease === undefined ? { state: 'free' } : { state: 'held', ...lease },
+  });
 }
 
 interface Outcome extends Pick<PublishResult, 'outcome' | 'branch' | 'storedBytes'> {
@@ -602,6 +691,7 @@ export async function openRepository(
   try {
     const { codecThreads } = home.configuration;
     const header = known ?? (await Repository.readHeader(store));
+    if (known === undefined) await home.rememberRepository(url, header);
     const secrets = await home.loadSecrets(header.repositoryId);
     return known === undefined
       ? await Repository.open(store, secrets, { codecThreads })

@@ -27,6 +27,16 @@ export interface Resuming {
   readonly prefetch: boolean;
 }
 
+/** A mount that began while the store was away. */
+export interface WithoutStore {
+  /** When this host saw the VM's log last. ISO 8601. */
+  readonly seenAt: string;
+  /** What the store said, or what did not answer. */
+  readonly reason: string;
+  /** Whether the lease was taken since: `lost` if another host was faster, `none` where none is wanted. */
+  readonly lease: 'waiting' | 'held' | 'lost' | 'none';
+}
+
 export interface DaemonStatus {
   readonly vmName: string;
   readonly repository: string;
@@ -57,6 +67,8 @@ export interface DaemonStatus {
   /** Bytes in the overlay that no version has, whole pages. */
   readonly dirtyBytes: number;
   readonly changedFiles: number;
+  /** Undefined where the store answered when it was mounted. */
+  readonly withoutStore: WithoutStore | undefined;
   readonly fetch: FetchStatus;
   /** Undefined unless a resume here had a trace to replay. */
   readonly replay: ReplayStatus | undefined;

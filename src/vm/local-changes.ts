@@ -17,12 +17,15 @@ import { pathsOf, type VmTarget } from './target.js';
 export interface LocalChanges {
   readonly dirtyBytes: number;
   readonly changedFiles: number;
+  /** Whether a publish came so far that it may have made a version. */
+  readonly mayBePublished: boolean;
 }
 
 /** What an unmounted VM's overlay holds; zeros when there is none. */
 export async function readLocalChanges(target: VmTarget): Promise<LocalChanges> {
   const summary = await readOverlaySummary(pathsOf(target).overlay);
-  return { dirtyBytes: summary?.dirtyBytes ?? 0, changedFiles: summary?.changedFiles ?? 0 };
+  const { dirtyBytes = 0, changedFiles = 0, announced } = summary ?? {};
+  return { dirtyBytes, changedFiles, mayBePublished: (announced?.commits.length ?? 0) > 0 };
 }
 
 /**

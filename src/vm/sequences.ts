@@ -12,6 +12,7 @@ import {
   type MountRequest,
   type PublishResult,
   type Resuming,
+  type WithoutStore,
 } from '../daemon/index.js';
 import type { VmPaths } from '../host/index.js';
 import {
@@ -47,6 +48,8 @@ export type RunOptions = SequenceOptions &
   Omit<MountRequest, 'vmName'> & {
     /** For a resume: bring what earlier resumes touched before the guest asks for it. Default: yes. */
     readonly prefetch?: boolean;
+    /** Called when the VM was mounted although the store is away. */
+    readonly onWithoutStore?: (about: WithoutStore) => void;
   };
 
 export interface RunResult {
@@ -150,7 +153,8 @@ async function run(
   const { vmName } = target;
   const paths = await target.home.makeVmPaths(target.repositoryId, vmName);
   const { guest: before } = await readGuestEntry(paths);
-  if ((before === 'saved' || before === 'stopped') && !options.ephemeral) throw new SuspendUnfinished(vmName);
+  if ((before === 'saved' || before === 'stopped') && !options.ephemeral)
+    await requireResumable(target, before, step);
   const hadChanges = (await readLocalChanges(target)).changedFiles > 0;
   const mounted = await ensureMounted(target, options, paths, step);
   const record = new RunJournal(paths, before, step, options.ephemeral);
@@ -184,6 +188,15 @@ async function run(
     runDirectory: paths.run,
     seconds: (performance.now() - startedMs) / 1000,
   };
+}
+
+/**
+ * A guest that is saved here and not published can go on from there: the next suspend publishes all of it. Not where a publish
+ * may have made a version that nobody heard of: another host may be using that.
+ */
+async function requireResumable(target: VmTarget, before: GuestRecord, step: Step): Promise<void> {
+  const { mayBePublished } = await readLocalChanges(target);
+  if (before !== 'saved' || step !== 'resuming' || mayBePublished) throw new SuspendUnfinished(target.vmName);
 }
 
 /** The records of one start or resume; an ephemeral one makes none. */
@@ -315,6 +328,7 @@ async function ensureMounted(
       ...(step === 'resuming' ? { resuming: resumingWith(options) } : {}),
     },
     ...(options.signal === undefined ? {} : { signal: options.signal }),
+    onWithoutStore: options.onWithoutStore,
   });
   return { client, mountPath: client.mountPath, byUs: true };
 }

@@ -10,6 +10,7 @@ import {
 import { parseVmName } from '../arguments.js';
 import { examples, type Bind } from '../command.js';
 import type { CommandContext } from '../context.js';
+import { describeWithoutStore } from '../describe.js';
 import { addMountOptions, mountRequest, type MountOptions } from '../mount-options.js';
 
 interface Options extends MountOptions {
@@ -43,7 +44,10 @@ async function mount(context: CommandContext, vmName: string, options: Options):
     return;
   }
   const target = await context.target(vmName);
-  const { mountPath } = await mountVm({ ...target, mount: request, signal: context.signal });
+  const { mountPath } = await mountVm({
+    ...{ ...target, mount: request, signal: context.signal },
+    onWithoutStore: (about) => context.output.remark(describeWithoutStore(vmName, about)),
+  });
   reportMounted(context, request, mountPath);
 }
 
@@ -53,9 +57,11 @@ async function mountInForeground(context: CommandContext, request: MountRequest)
   const found = await findDaemon(paths);
   if (found.state === 'alive') throw new AlreadyMounted(request.vmName, found.record.mountPath);
   await clearDeadDaemon(paths);
-  await serveMount({ home, repositoryUrl, mount: request, signal: context.signal }, ({ mountPath }) =>
-    reportMounted(context, request, mountPath),
-  );
+  await serveMount({ home, repositoryUrl, mount: request, signal: context.signal }, (mounted) => {
+    if (mounted.withoutStore !== undefined)
+      context.output.remark(describeWithoutStore(request.vmName, mounted.withoutStore));
+    reportMounted(context, request, mounted.mountPath);
+  });
 }
 
 function reportMounted(context: CommandContext, request: MountRequest, mountPath: string): void {

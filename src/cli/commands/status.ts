@@ -7,7 +7,7 @@ import { inspectVm, type LocalVm, type SituationCode } from '../../vm/index.js';
 import { parseVmName } from '../arguments.js';
 import { examples, type Bind } from '../command.js';
 import type { CommandContext } from '../context.js';
-import { describeLease } from '../describe.js';
+import { describeLease, describeWithoutStore } from '../describe.js';
 import { formatBytes, formatCount, formatDate, formatFields, formatSeconds, formatTable } from '../format.js';
 
 type UnknownLease = { readonly state: 'unknown'; readonly reason: string };
@@ -157,6 +157,9 @@ function describeMounted(vm: LocalVm, mount: DaemonStatus, here: HostIdentity): 
     ...(situation.next === undefined ? [] : [['To do', `\`${situation.next}\``] as [string, string]]),
     ['Repository', mount.repository],
     ['Lease', describeAnyLease(mount.lease, here)],
+    ...(mount.withoutStore === undefined
+      ? []
+      : [['Store', describeWithoutStore(mount.vmName, mount.withoutStore)] as [string, string]]),
     ['Local', chunks === undefined ? 'not known yet' : describeChunks(chunks)],
     ['Unpublished', `${formatBytes(mount.dirtyBytes)} in ${formatCount(mount.changedFiles, 'file')}`],
     ['Demand', describeFetches(fetch.fetches.demand)],
