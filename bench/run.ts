@@ -1,8 +1,10 @@
 /** `make bench`: every measurement but those of a resume over a link. Prints tables, writes JSON under bench/results/. */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
+import { benchBackgroundLoad } from './background-load.js';
 import { benchFuse } from './fuse.js';
 import { benchImport } from './import.js';
+import { benchLookaside } from './lookaside.js';
 import { benchMetadata } from './metadata.js';
 import { benchMount } from './mount.js';
 import { benchResumeLocal } from './resume-local.js';
@@ -17,6 +19,8 @@ const parts: Readonly<Record<string, () => Promise<object>>> = {
   fuse: benchFuse,
   'resume-local': benchResumeLocal,
   store: benchStore,
+  'background-load': benchBackgroundLoad,
+  lookaside: benchLookaside,
 };
 
 /** Parts that need a package which the project does not install: `npm install --no-save lmdb`. */
