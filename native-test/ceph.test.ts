@@ -89,6 +89,81 @@ t.test(
   },
 );
 
+/** What the issue asks for, on a link of 100 Mb/s and 20 ms. */
+const badLink = 'mbps=100&rttMs=20&errorRate=0.05&stallRate=0.01&stallMs=30000&corruptRate=0.001';
+
+t.test('a guest over a link that drops, stalls and corrupts sees no error', async (t) => {
+  const { trial, host } = await Trial.create('guest', [], `s3://isr/${randomUUID()}`);
+  t.teardown(() => trial[Symbol.asyncDispose]());
+  const guest = await buildGuest({ directory: join(trial.root, 'guest'), memoryMiB: 96, fillMiB: 4 });
+  await host.isr(['import', 'guest', guest.directory, '--at', trial.mountPath], trial.url);
+  await host.isr(['start', 'guest'], trial.url);
+  const firstConsole = join((await host.vmPaths(trial.repositoryId, 'guest')).run, 'console.log');
+  const before = await waitForTick(firstConsole, 3);
+  await host.isr<SuspendResult>(['suspend', 'guest'], trial.url);
+
+  const other = await trial.addHost();
+  const bad = trial.farUrl(badLink);
+  await other.isr(['resume', 'guest'], bad);
+  const otherConsole = join((await other.vmPaths(trial.repositoryId, 'guest')).run, 'console.log');
+  t.equal((await waitForTick(otherConsole)).nonce, before.nonce, 'the guest that was suspended');
+  await readFile(join(trial.mountPath, 'mem'));
+  t.equal((await waitForTick(otherConsole, (await readTicks(otherConsole)).length)).nonce, before.nonce);
+  const status = await other.isr<DaemonStatus>(['status', 'guest'], bad);
+  t.equal(status.engine.errors, 0, 'nothing of it reached the guest');
+  t.equal(status.fetch.errors, 0);
+  t.ok(status.fetch.trouble.retries > 0 && status.fetch.trouble.unreachable > 0, 'requests were dropped');
+  const { publish } = await other.isr<SuspendResult>(['suspend', 'guest'], bad);
+  t.match(publish, { outcome: 'published', version: 3 });
+  t.match(await host.isr(['verify', 'guest'], trial.url), { intact: true });
+});
+
+t.test('each kind of trouble is counted, and what was damaged comes from another tier', async (t) => {
+  const { trial, host } = await Trial.create('files', [], `s3://isr/${randomUUID()}`);
+  t.teardown(() => trial[Symbol.asyncDispose]());
+  const source = join(trial.root, 'source');
+  await mkdir(source);
+  const content = randomBytes(16 * 1024 * 1024);
+  await writeFile(join(source, 'disk'), content);
+  await host.isr(['import', 'files', source, '--at', trial.mountPath], trial.url);
+
+  // Every piece of it is there, and every other one damaged.
+  const neighbour = await trial.addHost();
+  await neighbour.isr(['warm', 'files'], trial.url);
+  const damaged = await damageEveryOther(join(neighbour.home, 'cache', 'v1'));
+  const other = await trial.addHost();
+  // Worse than what is asked for, so that all of it happens.
+  const bad = trial.farUrl('mbps=100&rttMs=20&errorRate=0.1&stallRate=0.05&stallMs=30000&corruptRate=0.1');
+  await other.isr(['mount', 'files', '--tier', neighbour.home], bad);
+  sameBytes(t, await readFile(join(trial.mountPath, 'disk')), content);
+  const { engine, fetch } = await other.isr<DaemonStatus>(['status', 'files'], bad);
+  t.equal(engine.errors + fetch.errors, 0);
+  const { retries, unreachable, timeouts, damaged: fromStore } = fetch.trouble;
+  t.ok(retries > 0 && unreachable > 0, 'dropped');
+  t.ok(timeouts + fetch.trouble.hedgesWon > 0, 'stalled');
+  t.ok(fromStore > 0, 'corrupted on the way');
+  const [tier] = fetch.tiers;
+  t.ok(
+    (tier?.damaged ?? 0) > 0 && (tier?.damaged ?? 0) <= damaged,
+    'damaged in the tier, and asked for once',
+  );
+  await other.isr(['umount', 'files'], trial.url);
+});
+
+/** Flips a bit in every other entry of a local cache; says in how many. */
+async function damageEveryOther(cachePath: string): Promise<number> {
+  let entries = 0;
+  let damaged = 0;
+  for await (const path of filesBelow(cachePath)) {
+    if (!path.endsWith('.chunk') || ++entries % 2 === 0) continue;
+    const file = await open(path, 'r+');
+    await file.write(Buffer.from([0xff, 0x00, 0xff, 0x00]), 0, 4, 5000);
+    await file.close();
+    damaged += 1;
+  }
+  return damaged;
+}
+
 t.test('credentials and keys are in no output, log, state or title', async (t) => {
   const { trial, host } = await Trial.create('files', [], `s3://isr/${randomUUID()}`);
   t.teardown(() => trial[Symbol.asyncDispose]());
@@ -108,8 +183,8 @@ t.test('credentials and keys are in no output, log, state or title', async (t) =
   await run(['import', 'files', source, '--at', trial.mountPath]);
   await run(['mount', 'files']);
   await run(['status', 'files']);
-  const titles = await titlesOf((await host.vmPaths(trial.repositoryId, 'files')).daemonRecord);
-  t.ok(titles.length > 1, 'worker and supervisor');
+  const titles = await titlesOf(host);
+  t.ok(titles.filter((title) => title.startsWith('isr')).length > 1, 'worker and supervisor');
   await writeFile(join(trial.mountPath, 'new'), 'changed');
   await run(['publish', 'files']);
   await run(['init']);
@@ -166,11 +241,16 @@ function secretsIn(value: unknown, repositoryId: string): string[] {
   return Object.values(value).flatMap((member) => secretsIn(member, repositoryId));
 }
 
-/** Command lines, which are what `ps` shows; also of the supervisor. */
-async function titlesOf(recordPath: string): Promise<string[]> {
-  const record = JSON.parse(await readFile(recordPath, 'utf8')) as { pid: number; worker?: { pid: number } };
-  const pids = [record.pid, ...(record.worker === undefined ? [] : [record.worker.pid])];
-  return Promise.all(pids.map((pid) => readFile(`/proc/${pid}/cmdline`, 'latin1')));
+/** Command lines and names, which are what `ps` shows, of every process that works for the host. */
+async function titlesOf(host: TrialHost): Promise<string[]> {
+  const titles: string[] = [];
+  for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
+    const read = (name: string): Promise<string> =>
+      readFile(`/proc/${pid}/${name}`, 'latin1').catch(() => '');
+    if (!(await read('environ')).includes(host.home)) continue;
+    titles.push(await read('cmdline'), await read('comm'));
+  }
+  return titles;
 }
 
 async function* filesBelow(directory: string): AsyncGenerator<string> {
