@@ -44,6 +44,17 @@ t.test('a store that stays away is given up, for writes later than for reads', a
   t.ok(writeMs > readMs && writeMs < 10_000, `${writeMs} ms`);
 });
 
+t.test('a store that has answered is given as much time for reads', async (t) => {
+  const { clock, inner, lab, store } = retrying(0);
+  await inner.put(key('a'), [bytes('content')]);
+  t.equal(text(await clock.run(store.get(key('a')))), 'content');
+  const startedMs = clock.now();
+  lab.setOutage(true);
+  await t.rejects(clock.run(store.get(key('a'))), { code: 'STORE_UNREACHABLE' });
+  const readMs = clock.now() - startedMs;
+  t.ok(readMs > 3_000 && readMs < 10_000, `${readMs} ms`);
+});
+
 t.test('reading in pieces is not repeated, and neither is what is refused or missing', async (t) => {
   const { clock, lab, store } = retrying(0);
   await t.rejects(store.get(key('missing')), { code: 'OBJECT_MISSING' });
