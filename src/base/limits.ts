@@ -136,6 +136,9 @@ export const limits = {
   cachePinnedShare: 0.75,
   cachePinnedEntries: 1_000_000,
 
+  /** How long a publish may take over moving the VM's pin: to walk its chunk map, which is on this host as a rule. */
+  pinMoveMs: 10_000,
+
   /** Store requests that one daemon has under way at once; `demandReserved` of them only ever serve demand. */
   storeRequestsInFlight: 16,
   storeRequestsReservedForDemand: 4,

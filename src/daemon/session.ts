@@ -36,6 +36,7 @@ import {
   type GroundRequest,
   type Origin,
 } from './origin.js';
+import { followWithPin } from './follow-pin.js';
 import { freezeWhenClosed } from './freeze-when-closed.js';
 import { GroundRecord } from './ground-record.js';
 import { rememberHead } from './known-head.js';
@@ -214,7 +215,7 @@ export class VmSession implements AsyncDisposable {
    */
   async publish(options: PublishOptions): Promise<PublishResult> {
     if (this.#publishing !== undefined) throw new VmBusy(this.vmName);
-    this.#publishing = this.#publish(options);
+    this.#publishing = this.#publishAndFollow(options);
     try {
       return await this.#publishing;
     } finally {
@@ -225,6 +226,18 @@ export class VmSession implements AsyncDisposable {
   /** Resolves when no publish is under way: closing earlier would take the ground from under it. */
   async whenPublished(): Promise<void> {
     await this.#publishing?.catch(() => undefined);
+  }
+
+  /** Moving a pin keeps no change waiting. */
+  async #publishAndFollow(options: PublishOptions): Promise<PublishResult> {
+    const result = await this.#publish(options);
+    const origin = this.#origin;
+    if (result.outcome !== 'published' || origin.kind === 'branch' || this.#manifest === undefined)
+      return result;
+    const { home } = this.#parts.request;
+    const { repositoryId } = this.repository.header;
+    await followWithPin(origin.commit, this.#manifest, { home, repositoryId, fetcher: this.fetcher });
+    return result;
   }
 
   async #publish(options: PublishOptions): Promise<PublishResult> {

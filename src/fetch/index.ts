@@ -12,6 +12,7 @@ export {
 export type { Pin, PinName } from './local-cache/pin-file.js';
 export {
   listPins,
+  movePin,
   pinBlobs,
   pinnedBytes,
   pinnedBytesMax,

@@ -87,6 +87,27 @@ export async function pinBlobs(request: PinRequest): Promise<PinResult> {
   });
 }
 
+/**
+ * Moves a pin to the next version of its VM: of that, it keeps what it kept before and what is here. Undefined where there is
+ * nothing to move. Rejects as `pinBlobs` does, and the pin stays as it was.
+ */
+export async function movePin(request: PinRequest): Promise<PinResult | undefined> {
+  const { cachePath, name, ofVersion } = request;
+  const before = readPinFile(pinFilePath(cachePath, name));
+  if (before === undefined || before.pin.ofVersion === ofVersion) return undefined;
+  return pinBlobs({ ...request, blobs: keptOf(request, before.entries) });
+}
+
+async function* keptOf(
+  { cachePath, blobs }: PinRequest,
+  before: ReadonlyMap<string, number>,
+): AsyncGenerator<PinnedBlob, void> {
+  for await (const blob of blobs) {
+    const name = entryName(blob.reference.id, blob.kind);
+    if (before.has(name) || existsSync(namedEntryPath(cachePath, name))) yield blob;
+  }
+}
+
 /** Lets go of the pins that `isWanted` names, and returns them. Deletes no entry: they become as others are. */
 export async function unpinBlobs(
   cachePath: string,
