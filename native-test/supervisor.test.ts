@@ -1,6 +1,6 @@
 /** Processes that serve a mount die, and programs that use it notice nothing. */
 import { createHash, randomBytes } from 'node:crypto';
-import { readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { request } from 'node:http';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
@@ -278,34 +278,6 @@ t.test('a publish that is under way is lost, says so, and works when it is asked
   await mount.endInOrder(t);
 });
 
-for (const victims of ['the supervisor', 'both'] as const) {
-  t.test(`SIGKILL of ${victims}: all that was acknowledged is there`, async (t) => {
-    const mount = await SupervisedMount.make(t, { file: 'content' });
-    const { mountPath } = mount.trial;
-    const program = new Program(
-      t,
-      `import os, sys
-file = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
-os.write(file, b"acknowledged")
-print("ready")
-sys.stdin.read()`,
-      join(mountPath, 'new'),
-    );
-    await program.says('ready');
-    const { workerPid, supervisorPid = 0 } = await mount.processes();
-    for (const pid of victims === 'both' ? [supervisorPid, workerPid] : [supervisorPid]) {
-      process.kill(pid, 'SIGKILL');
-    }
-    await mount.mount();
-    t.equal(await mount.content('new'), 'acknowledged');
-    t.not((await mount.processes()).workerPid, workerPid);
-    t.notOk(await isRunning(workerPid));
-    program.child.kill('SIGKILL');
-    await program.ended;
-    await mount.endInOrder(t);
-  });
-}
-
 t.test('a crash loop ends: the mount goes, the overlay stays, and the status says why', async (t) => {
   const mount = await SupervisedMount.make(t, { file: 'content' });
   const { vmName, mountPath } = mount.trial;
@@ -399,3 +371,23 @@ t.test('signals to either process unmount', async (t) => {
   await mount.killWorker();
   await mount.endInOrder(t);
 });
+
+t.test(
+  'where it is permitted, all threads of a worker are I/O flushers, those of the first and of later ones',
+  async (t) => {
+    const mount = await SupervisedMount.make(t, { file: 'content' });
+    for (const worker of ['first', 'next']) {
+      if (worker === 'next') await mount.killWorker();
+      const { workerPid, protection } = await mount.processes();
+      for (const thread of await readdir(`/proc/${workerPid}/task`)) {
+        const stat = await readFile(`/proc/${workerPid}/task/${thread}/stat`, 'latin1');
+        const flags = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[6]);
+        t.equal((flags & memoryWithoutIo) !== 0, protection.ioFlusher, `thread ${thread} of the ${worker}`);
+      }
+    }
+    await mount.endInOrder(t);
+  },
+);
+
+/** `PF_MEMALLOC_NOIO` of the flags in proc_pid_stat(5). */
+const memoryWithoutIo = 0x80000;

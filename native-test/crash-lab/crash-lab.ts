@@ -39,10 +39,10 @@ export async function runCrashLab(
     });
     const share = Math.ceil((lab.crashes - index) / lab.mounts);
     for (let crash = 0; crash < share && !ending.signal.aborted; crash++) {
-      const { strikes, losesMount } = await vm.crash();
+      const { processesKilled: killed, mountLost } = await vm.crash();
       crashes += 1;
-      processesKilled += strikes.length;
-      mountsLost += losesMount ? 1 : 0;
+      processesKilled += killed;
+      mountsLost += mountLost ? 1 : 0;
       onProgress(`${crashes} crashes`);
     }
     if (!ending.signal.aborted) await vm.finish();

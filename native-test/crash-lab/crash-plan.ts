@@ -15,11 +15,11 @@ export interface CrashPlan {
   /** With which of them the first strike comes. */
   readonly atOperation: number;
   readonly strikes: readonly Strike[];
-  /** Whether nobody serves the mount afterwards. */
-  readonly losesMount: boolean;
-  /** Whether programs use a mount that is lost until it fails them. */
+  /** Whether nobody may serve the mount afterwards: nobody was left to replace those who were killed. */
+  readonly mayLoseMount: boolean;
+  /** Whether programs go on using a mount that may be lost, to see it fail them. */
   readonly holdsOn: boolean;
-  /** Whether `isr mount` mounts again as a program of its own; otherwise what it calls does. */
+  /** Whether `isr mount` mounts again as a program of its own, where that is needed; otherwise what it calls does. */
   readonly byCommand: boolean;
 }
 
@@ -32,18 +32,19 @@ const startMicroseconds = 600_000;
 export function drawCrash(draw: Draw, supervised: boolean): CrashPlan {
   const operations = 4 + draw.below(operationsMax);
   const strikes = supervised ? drawStrikes(draw) : [strike(draw, 'worker')];
-  const losesMount = !supervised || strikes.some(({ victim }) => victim === 'supervisor');
+  const victims = new Set(strikes.map(({ victim }) => victim));
+  const mayLoseMount = !supervised || victims.size > 1;
   return {
     operations,
     atOperation: 1 + draw.below(operations),
     strikes,
-    losesMount,
+    mayLoseMount,
     holdsOn: draw.oneIn(8),
     byCommand: draw.oneIn(8),
   };
 }
 
-/** Three in four are of the worker alone, and some of those of the next one as well, while it begins. */
+/** Five in eight are of the worker alone, and some of those of the next one as well, while it begins. */
 function drawStrikes(draw: Draw): readonly Strike[] {
   const [worker, supervisor] = [strike(draw, 'worker'), strike(draw, 'supervisor')];
   const nextWorker: Strike = { victim: 'worker', delayMicroseconds: draw.below(startMicroseconds) };
@@ -58,6 +59,9 @@ function drawStrikes(draw: Draw): readonly Strike[] {
     case 4:
       return [worker, supervisor];
     case 5:
+      // At once.
+      return [worker, { ...supervisor, delayMicroseconds: 0 }];
+    case 6:
       // The next worker begins, or has begun.
       return [worker, { ...supervisor, delayMicroseconds: draw.below(startMicroseconds) }];
     default:
@@ -70,7 +74,7 @@ function strike(draw: Draw, victim: Victim): Strike {
   return { victim, delayMicroseconds: draw.oneIn(4) ? 0 : draw.below(draw.pick([50, 300, 1000, 5000])) };
 }
 
-export function describeCrash({ strikes, atOperation, losesMount }: CrashPlan): string {
+export function describeCrash({ strikes, atOperation }: CrashPlan): string {
   const blows = strikes.map(({ victim, delayMicroseconds }) => `${victim} +${delayMicroseconds} us`);
-  return `SIGKILL of ${blows.join(', ')} at operation ${atOperation}${losesMount ? '; mounted again' : ''}`;
+  return `SIGKILL of ${blows.join(', ')} at operation ${atOperation}`;
 }

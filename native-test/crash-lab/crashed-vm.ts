@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { fuseNativeCapabilities, kernelCapabilities, type EngineName } from '../../src/fuse/index.js';
 import { ChildProgram, type Failed } from '../exerciser/child-program.js';
@@ -31,6 +32,8 @@ const crashesPerTreeCheck = 8;
 /** What was written is then part of a version, over which the next changes lie. */
 const crashesPerPublish = 24;
 
+const supervisorIntervalMs = 20;
+
 /** Lines of a log that a failure shows. */
 const tailLines = 16;
 
@@ -44,6 +47,11 @@ export interface CrashedVmOptions {
 /** Something is not as it should be after a crash. */
 export class CrashLabFailed extends Error {
   override readonly name = 'CrashLabFailed';
+}
+
+export interface Crash {
+  readonly processesKilled: number;
+  readonly mountLost: boolean;
 }
 
 /** One mounted VM of the lab, and the two programs that use it while the processes that serve it are killed. */
@@ -95,21 +103,23 @@ export class CrashedVm implements AsyncDisposable {
   }
 
   /** Kills what is drawn, and looks at what is left. @throws CrashLabFailed */
-  async crash(): Promise<CrashPlan> {
+  async crash(): Promise<Crash> {
     const plan = this.#drawPlan();
     this.#crashes += 1;
     this.#note(describeCrash(plan));
     const { workerPid, supervisorPid = 0 } = await this.#processes();
-    const { losesMount, holdsOn } = plan;
+    const { mayLoseMount, holdsOn } = plan;
     const operations = plan.operations * treeOperationsPerFileOperation;
-    await Promise.all([
+    const metLoss = await Promise.all([
       this.#ask(this.#files, { type: 'run', plan, workerPid, supervisorPid }),
-      this.#ask(this.#tree, { type: 'run', operations, losesMount, holdsOn }),
+      this.#ask(this.#tree, { type: 'run', operations, mayLoseMount, holdsOn }),
     ]);
-    if (losesMount) await this.#mountAgain(plan);
+    const mountLost = mayLoseMount && !(await this.#vm.isMounted());
+    if (mountLost) await this.#mountAgain(plan);
+    else if (metLoss.includes(true)) throw this.#failure('an operation failed on a mount that goes on');
     else await this.#check();
     if (this.#crashes % crashesPerPublish === 0) await this.#publish();
-    return plan;
+    return { processesKilled: plan.strikes.length, mountLost };
   }
 
   /** What is published at the end is what the programs have written. @throws CrashLabFailed */
@@ -129,7 +139,13 @@ export class CrashedVm implements AsyncDisposable {
   }
 
   async #processes(): Promise<{ readonly workerPid: number; readonly supervisorPid: number | undefined }> {
-    return (await this.#vm.status()).daemon;
+    for (;;) {
+      const { workerPid, supervisorPid } = (await this.#vm.status()).daemon;
+      // One that was killed may not be replaced yet.
+      if (supervisorPid !== undefined || this.#options.engine !== 'kernel')
+        return { workerPid, supervisorPid };
+      await sleep(supervisorIntervalMs);
+    }
   }
 
   /** Something can be broken only while nobody serves the mount. */
@@ -137,7 +153,7 @@ export class CrashedVm implements AsyncDisposable {
     const { engine, breaks } = this.#options;
     for (;;) {
       const plan = drawCrash(this.#draw, engine === 'kernel');
-      if (breaks === undefined || plan.losesMount) return plan;
+      if (breaks === undefined || plan.mayLoseMount) return plan;
     }
   }
 
@@ -148,6 +164,7 @@ export class CrashedVm implements AsyncDisposable {
   }
 
   async #mountAgain({ byCommand }: CrashPlan): Promise<void> {
+    this.#note('mounted again');
     await this.#all({ type: 'abandon' });
     if (this.#options.breaks !== undefined) sabotage(this.#options.breaks, this.#vm.overlayPath);
     try {
@@ -174,9 +191,10 @@ export class CrashedVm implements AsyncDisposable {
   async #ask<Request extends object>(
     program: ChildProgram<Request, LabAnswer>,
     request: Request,
-  ): Promise<void> {
+  ): Promise<boolean> {
     const answer = await program.ask(request);
     if (answer.type === 'failed') throw this.#failure(answer.message, answer);
+    return answer.metLoss;
   }
 
   #note(what: string): void {

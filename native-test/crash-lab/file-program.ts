@@ -6,7 +6,13 @@ import { isLoss } from '../exerciser/loss.js';
 import { SurvivingAccess } from '../exerciser/mapped-access.js';
 import { OperationLog } from '../exerciser/operation-log.js';
 import { Killer } from './killer.js';
-import type { CrashRequest, FileProgramArguments, LabAnswer } from './protocol.js';
+import {
+  holdOnOperations,
+  type CrashRequest,
+  type FileProgramArguments,
+  type LabAnswer,
+  type LabRequest,
+} from './protocol.js';
 
 /** The program of the crash lab that uses files, and has processes killed while it does. */
 const { logPath, mountPath, ...options } = JSON.parse(process.argv[2] ?? '') as FileProgramArguments;
@@ -21,20 +27,18 @@ const exerciser = new FileExerciser({
 
 serveRequests(
   (request: CrashRequest): LabAnswer => {
-    carryOut(request);
-    return { type: 'done' };
+    const metLoss = request.type === 'run' && run(request);
+    if (request.type !== 'run') carryOut(request);
+    return { type: 'done', metLoss };
   },
   (error) =>
     error instanceof Difference ? { place: { file: error.file, offsetBytes: error.offsetBytes } } : {},
 );
 
-function carryOut(request: CrashRequest): void {
+function carryOut(request: LabRequest): void {
   switch (request.type) {
     case 'enter':
       process.chdir(mountPath);
-      break;
-    case 'run':
-      run(request);
       break;
     case 'check':
       exerciser.checkAll();
@@ -57,15 +61,18 @@ function carryOut(request: CrashRequest): void {
   }
 }
 
-function run({ plan, ...processes }: Extract<CrashRequest, { type: 'run' }>): void {
-  const { operations, atOperation, strikes, losesMount, holdsOn } = plan;
+/** Whether the mount was lost under it. */
+function run({ plan, ...processes }: Extract<CrashRequest, { type: 'run' }>): boolean {
+  const { operations, atOperation, strikes, mayLoseMount, holdsOn } = plan;
   killer.arm({ atOperation: exerciser.number + atOperation, strikes, ...processes });
   try {
     exerciser.run(operations);
     killer.awaitEnd();
-    while (losesMount && holdsOn) exerciser.run(1);
+    if (mayLoseMount && holdsOn) exerciser.run(holdOnOperations);
+    return false;
   } catch (error) {
-    if (!(losesMount && killer.hasStruck && isLoss(error))) throw error;
+    if (!(mayLoseMount && killer.hasStruck && isLoss(error))) throw error;
     killer.awaitEnd();
+    return true;
   }
 }

@@ -29,13 +29,18 @@ export type TreeCrashRequest =
   | {
       readonly type: 'run';
       readonly operations: number;
-      readonly losesMount: boolean;
+      readonly mayLoseMount: boolean;
       readonly holdsOn: boolean;
     };
 
 export interface LabAnswer {
   readonly type: 'done';
+  /** An operation failed as it does where the mount is lost. */
+  readonly metLoss: boolean;
 }
+
+/** With which programs hold on to a mount that may be lost. */
+export const holdOnOperations = 100;
 
 export type FileProgramArguments = Omit<ExerciserArguments, 'directory'> & { readonly mountPath: string };
 

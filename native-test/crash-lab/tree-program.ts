@@ -1,7 +1,13 @@
 import { serveRequests } from '../exerciser/child-program.js';
 import { isLoss } from '../exerciser/loss.js';
 import { TreeExerciser } from '../exerciser/tree-exerciser.js';
-import type { LabAnswer, TreeCrashRequest, TreeProgramArguments } from './protocol.js';
+import {
+  holdOnOperations,
+  type LabAnswer,
+  type LabRequest,
+  type TreeCrashRequest,
+  type TreeProgramArguments,
+} from './protocol.js';
 
 /** The program of the crash lab that uses names, while the other one has processes killed. */
 const { mountPath, ...options } = JSON.parse(process.argv[2] ?? '') as TreeProgramArguments;
@@ -9,17 +15,15 @@ process.chdir(mountPath);
 const exerciser = new TreeExerciser(options);
 
 serveRequests((request: TreeCrashRequest): LabAnswer => {
-  carryOut(request);
-  return { type: 'done' };
+  const metLoss = request.type === 'run' && run(request);
+  if (request.type !== 'run') carryOut(request);
+  return { type: 'done', metLoss };
 });
 
-function carryOut(request: TreeCrashRequest): void {
+function carryOut(request: LabRequest): void {
   switch (request.type) {
     case 'enter':
       process.chdir(mountPath);
-      break;
-    case 'run':
-      run(request);
       break;
     case 'check':
       exerciser.compare();
@@ -36,11 +40,14 @@ function carryOut(request: TreeCrashRequest): void {
   }
 }
 
-function run({ operations, losesMount, holdsOn }: Extract<TreeCrashRequest, { type: 'run' }>): void {
+/** Whether the mount was lost under it. */
+function run({ operations, mayLoseMount, holdsOn }: Extract<TreeCrashRequest, { type: 'run' }>): boolean {
   try {
-    exerciser.run(operations, losesMount);
-    while (losesMount && holdsOn) exerciser.run(1, true);
+    exerciser.run(operations, mayLoseMount);
+    if (mayLoseMount && holdsOn) exerciser.run(holdOnOperations, true);
+    return false;
   } catch (error) {
-    if (!(losesMount && isLoss(error))) throw error;
+    if (!(mayLoseMount && isLoss(error))) throw error;
+    return true;
   }
 }

@@ -4,7 +4,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { TrialHost } from '../../fixtures/trial-host.js';
 import { Trial } from '../../fixtures/trial.js';
 import { IsrError } from '../../src/base/index.js';
-import { connectDaemon, mountVm, type DaemonClient, type DaemonStatus } from '../../src/daemon/index.js';
+import {
+  connectDaemon,
+  mountVm,
+  settleDaemon,
+  type DaemonClient,
+  type DaemonStatus,
+} from '../../src/daemon/index.js';
 import type { EngineName } from '../../src/fuse/index.js';
 import { openHostHome, type HostHome } from '../../src/host/index.js';
 import { publishVm } from '../../src/vm/index.js';
@@ -107,6 +113,12 @@ export class ExercisedVm implements AsyncDisposable {
   async publish(): Promise<void> {
     const { outcome } = await this.#persist(() => publishVm(this.#target(), {}));
     if (outcome === 'branched') throw new Error('the lease was lost');
+  }
+
+  /** Once that is settled: whoever can still go on with a mount after a crash does. */
+  async isMounted(): Promise<boolean> {
+    const { repositoryId, vmName } = this.trial;
+    return (await settleDaemon(this.#home.vmPaths(repositoryId, vmName), vmName)).state === 'alive';
   }
 
   async status(): Promise<DaemonStatus> {

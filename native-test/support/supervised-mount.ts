@@ -112,6 +112,14 @@ export class SupervisedMount {
     });
   }
 
+  /** Returns when a supervisor other than this one is there. */
+  async anotherSupervisor(pid: number | undefined): Promise<void> {
+    await eventually('there is another supervisor', async () => {
+      const { supervisorPid } = await this.processes();
+      return supervisorPid !== undefined && supervisorPid !== pid;
+    });
+  }
+
   /** Unmounts in order, and sees that every process ends. */
   async endInOrder(t: Test): Promise<void> {
     const { workerPid, supervisorPid = 0 } = await this.processes();

@@ -112,6 +112,7 @@ const exitCodeOfError: Readonly<Record<string, ExitCode>> = {
   // These mean that the host lacks something or that a process of ours died: nothing of the groups above.
   DAEMON_DIED: exitCodes.unexpected,
   DAEMON_RESTARTED: exitCodes.unexpected,
+  DAEMON_SILENT: exitCodes.unexpected,
   UPGRADE_FAILED: exitCodes.unexpected,
   ENGINE_UNAVAILABLE: exitCodes.unexpected,
   FILE_SYSTEM: exitCodes.unexpected,

@@ -2,7 +2,7 @@ import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Cancelled, type ProgressListener } from '../base/index.js';
 import type { ControlMessage, ControlMethod, ControlMethods } from './control-protocol.js';
-import { DaemonRestarted, NotMounted, RemoteError, UpgradeFailed } from './errors.js';
+import { DaemonRestarted, DaemonSilent, NotMounted, RemoteError, UpgradeFailed } from './errors.js';
 import { workerProgram } from './worker-program.js';
 import type { Explanation } from './explain/index.js';
 import type { WarmRequest } from '../fetch/index.js';
@@ -156,7 +156,8 @@ export class ControlClient implements DaemonClient {
         if (signal?.aborted === true) throw new Cancelled(`isr ${method}`);
         const code = connectionErrorCode(error) ?? '';
         if (!nobodyListens.has(code) && !hungUp.has(code)) throw error;
-        if (performance.now() > deadlineMs || !(await this.#isAlive())) throw new NotMounted(this.#vmName);
+        if (!(await this.#isAlive())) throw new NotMounted(this.#vmName);
+        if (performance.now() > deadlineMs) throw new DaemonSilent(this.#vmName);
         if (hungUp.has(code) && !repeatable.has(method)) throw new DaemonRestarted(this.#vmName, method);
         await sleep(retryIntervalMs);
       }

@@ -99,6 +99,17 @@ export class DaemonRestarted extends IsrError {
   }
 }
 
+/** A daemon is there, and does not take requests: it is overloaded, stopped, or has no descriptor for one. */
+export class DaemonSilent extends IsrError {
+  override readonly code = 'DAEMON_SILENT';
+  constructor(vmName: string) {
+    super(`The daemon of ${vmName} runs and does not answer.`, {
+      facts: { vm: vmName },
+      remedy: 'Try again. Its daemon.log may say why.',
+    });
+  }
+}
+
 /** Nobody could start another worker for this mount. */
 export class NotSupervised extends IsrError {
   override readonly code = 'NOT_SUPERVISED';

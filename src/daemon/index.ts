@@ -3,6 +3,7 @@ export {
   AlreadyMounted,
   DaemonDied,
   DaemonRestarted,
+  DaemonSilent,
   EphemeralMount,
   NoLocalChanges,
   NotMounted,
@@ -15,7 +16,7 @@ export {
 } from './errors.js';
 export { readStallReport, type Explanation, type StallCause } from './explain/index.js';
 export { connectDaemon, mountVm } from './launch.js';
-export { findDaemon, clearDeadDaemon, type DaemonRecord } from './record.js';
+export { findDaemon, settleDaemon, type DaemonRecord } from './record.js';
 export { serveMount } from './serve.js';
 export { rememberHead } from './known-head.js';
 export { openRepository, VmSession, type SessionRequest } from './session.js';

@@ -38,8 +38,11 @@ async function run(start: StartMessage): Promise<void> {
   }
 }
 
-async function goOn({ start, goOn: { connection, restarts, ...rest } }: GoOnMessage): Promise<void> {
-  const supervision = Supervision.continue(restarts);
+async function goOn({
+  start,
+  goOn: { connection, restarts, supervisor, ...rest },
+}: GoOnMessage): Promise<void> {
+  const supervision = Supervision.continue(restarts, supervisor);
   process.on('uncaughtExceptionMonitor', (error) => supervision.failing(error));
   const descriptors = { fd: inheritedFd.connection, lockFd: inheritedFd.lock };
   try {

@@ -3,6 +3,7 @@ import createDebug from 'debug';
 import { ResourceStack } from '../base/index.js';
 import {
   checkMountPoint,
+  clearStaleMount,
   MountBusy,
   mountFuseNative,
   mountKernel,
@@ -22,7 +23,7 @@ import { VmSession } from './session.js';
 import { NotSupervised } from './errors.js';
 import { StallKeeper } from './explain/index.js';
 import { ResumedRun } from './replay/index.js';
-import { Supervision } from './supervision.js';
+import { Supervision, type KeptMount } from './supervision.js';
 import type { Program } from './supervisor-protocol.js';
 import { workerProgram } from './worker-program.js';
 import type { DaemonStatus, MountRequest, Resuming, UnmountResult, WithoutStore } from './types.js';
@@ -36,6 +37,8 @@ const engines: Readonly<Record<EngineName, MountEngine>> = {
 
 /** How long an unmount waits for a program that is just ending (a hypervisor that was told to quit). */
 const busyGraceMs = 3000;
+
+const intervalMs = 50;
 
 /** How long `status` waits for what only the store knows. */
 const statusTimeoutMs = 2000;
@@ -121,9 +124,9 @@ export class MountedVm {
           ...(request.signal === undefined ? {} : { signal: request.signal }),
         }),
       );
-      const mountPath =
-        takeOver?.mountPath ??
-        (await checkMountPoint(request.mount.mountPath ?? session.mountPath, localPaths(request)));
+      const mountPath = takeOver?.mountPath ?? (await findMountPoint(session, request));
+      if (takeOver === undefined) await announceStart(session, mountPath, request);
+      resources.defer(() => removeRecord(session.paths));
       const engine = resources.use(
         await engines[request.mount.engine](session.fileSystem, {
           mountPath,
@@ -215,7 +218,7 @@ export class MountedVm {
         return;
       } catch (error) {
         if (!(error instanceof MountBusy) || performance.now() > deadlineMs) throw error;
-        await sleep(50);
+        await sleep(intervalMs);
       }
     }
   }
@@ -232,7 +235,7 @@ export class MountedVm {
   async #finish(): Promise<UnmountResult> {
     await this.#stalls?.[Symbol.asyncDispose]();
     try {
-      return await this.#session.close();
+      return await this.#session.conclude();
     } finally {
       try {
         await this.#resources[Symbol.asyncDispose]();
@@ -249,10 +252,13 @@ export class MountedVm {
   }
 
   async #announce(): Promise<void> {
-    const mount = { mountPath: this.mountPath, ephemeral: this.#session.ephemeral };
-    await writeRecord(this.#paths, mount, this.#supervision?.supervisorPid);
-    this.#resources.defer(() => removeRecord(this.#paths));
     this.#server = await ControlServer.listen(this.#paths.controlSocket, this.#handlers());
+    try {
+      await this.#announceProcesses();
+    } catch (error) {
+      await this.#server[Symbol.asyncDispose]();
+      throw error;
+    }
     void this.#engine.unmounted.then((reason) => {
       debug('unmounted from outside: %s', reason);
       // After `umount -l` the engine still serves programs that have files open.
@@ -261,13 +267,20 @@ export class MountedVm {
     });
   }
 
-  /** Serves until the mount ends; `onStop` is called when the supervisor wants that, or is gone. */
+  async #announceProcesses(): Promise<void> {
+    const mount = { mountPath: this.mountPath, ephemeral: this.#session.ephemeral };
+    await writeRecord(this.#paths, mount, { supervisor: this.#supervision?.supervisor });
+  }
+
+  /** Serves until the mount ends; `onStop` is called when the supervisor wants that. */
   beSupervised(onStop: (reason: string) => void): void {
-    if (this.#supervision === undefined) return;
-    this.#supervision.onStop = onStop;
-    this.#supervision.serve(() => {
-      const { requests, requestsWaiting: waiting } = this.#engine.status();
-      return { answered: requests - waiting, waiting };
+    this.#supervision?.serve({
+      onStop,
+      onReplaced: () => this.#announceProcesses(),
+      requests: () => {
+        const { requests, requestsWaiting: waiting } = this.#engine.status();
+        return { answered: requests - waiting, waiting };
+      },
     });
   }
 
@@ -283,10 +296,16 @@ export class MountedVm {
           : `the engine ${this.#engine.name} cannot pass a mount on`;
       return { ...worker, supervisorPid: undefined, unsupervised, restarts: 0, lastRestart: undefined };
     }
-    const { supervisorPid, restarts } = this.#supervision;
+    const { supervisor, restarts } = this.#supervision;
     const { count, lastAt: at, lastReason: reason } = restarts;
     const lastRestart = at === undefined || reason === undefined ? undefined : { at, reason };
-    return { ...worker, supervisorPid, unsupervised: undefined, restarts: count, lastRestart };
+    return {
+      ...worker,
+      supervisorPid: supervisor?.pid,
+      unsupervised: supervisor === undefined ? 'it died, and another one is about to start' : undefined,
+      restarts: count,
+      lastRestart,
+    };
   }
 
   /**
@@ -296,7 +315,8 @@ export class MountedVm {
   async #makeRoomFor(program: Program, supervision: Supervision): Promise<void> {
     // The request for it has come over this server.
     await Promise.race([this.#server?.[Symbol.asyncDispose](), sleep(farewellMs)]);
-    if (await supervision.makeRoomFor(program)) process.exit(0);
+    while (!(await supervision.makeRoomFor(program))) await sleep(intervalMs);
+    process.exit(0);
   }
 
   /** Begins to record what programs wait for. */
@@ -377,22 +397,36 @@ async function supervise(
   engine: Engine,
   mountPath: string,
 ): Promise<Supervision | undefined> {
-  if (request.takeOver !== undefined) return request.takeOver.supervision;
   const { connection } = engine;
   if (connection === undefined) return undefined;
   const { mount, agreement, fd } = connection;
-  return Supervision.begin(
-    {
+  const kept: KeptMount = {
+    mount: {
       program: workerProgram(session.vmName),
       start: { homePath: request.home.path, repositoryUrl: request.repositoryUrl, mount: request.mount },
       mountPath,
       connection: { mount, agreement },
-      workerPid: process.pid,
       repository: session.repository.header,
       recordPath: session.paths.daemonRecord,
+      lives: (request.takeOver?.life ?? 0) + 1,
     },
-    { connection: fd, lock: session.lockFd },
-  );
+    descriptors: { connection: fd, lock: session.lockFd },
+  };
+  if (request.takeOver === undefined) return Supervision.begin(kept);
+  request.takeOver.supervision.keep(kept);
+  return request.takeOver.supervision;
+}
+
+/** What a process that died there left is in nobody's way. */
+async function findMountPoint(session: VmSession, request: ServeRequest): Promise<string> {
+  const mountPath = request.mount.mountPath ?? session.mountPath;
+  await clearStaleMount(mountPath);
+  return checkMountPoint(mountPath, localPaths(request));
+}
+
+/** From here on there may be a mount. */
+async function announceStart(session: VmSession, mountPath: string, { mount }: ServeRequest): Promise<void> {
+  await writeRecord(session.paths, { mountPath, ephemeral: mount.ephemeral }, 'starting');
 }
 
 /** What the daemon itself uses on this host: under its own mount it would wait for itself. */

@@ -5,6 +5,8 @@ import { systemErrorCode } from '../base/index.js';
 import { clearStaleMount, endSilentMount, findMount, mountType } from '../fuse/index.js';
 import type { VmPaths } from '../host/index.js';
 import { isProcessAlive, processStartTime } from '../system/index.js';
+import { VmBusy } from './errors.js';
+import { tryLockVm } from './vm-lock.js';
 
 const recordSchema = v.object({
   pid: v.number(),
@@ -12,82 +14,114 @@ const recordSchema = v.object({
   startTime: v.optional(v.number()),
   mountPath: v.string(),
   ephemeral: v.boolean(),
+  /** The mount is being made: it may be there, and nobody was told that it can be used. */
+  starting: v.optional(v.literal(true)),
   /** The process that serves, where `pid` is its supervisor. */
   worker: v.optional(v.object({ pid: v.number(), startTime: v.optional(v.number()) })),
   /** Why the supervisor stopped replacing workers. */
   gaveUp: v.optional(v.string()),
 });
 
-/** A worker that is alone flushes, and unmounts when programs that use the mount had time to end. */
-const orphanTimeoutMs = 20_000;
+/** A worker that is to go on without its supervisor takes some tenths of a second to say so; on a loaded host, and with a large overlay, seconds. */
+const settleTimeoutMs = 20_000;
 
 const lastThreadTimeoutMs = 5_000;
+const intervalMs = 50;
 
 /** Which process serves a VM's mount, and where. */
 export type DaemonRecord = v.InferOutput<typeof recordSchema>;
 
-/** Announces this process as the daemon, or as its worker. The caller holds the VM's lock. */
+/** A process, whatever becomes of its number later. */
+export interface NamedProcess {
+  readonly pid: number;
+  readonly startTime?: number | undefined;
+}
+
+/**
+ * Announces this process as the daemon, or as the worker of `supervisor`. The caller holds the VM's lock. `starting`: that it makes
+ * the mount, so that whoever finds it dead knows what to take away.
+ */
 export async function writeRecord(
   paths: VmPaths,
   mount: Pick<DaemonRecord, 'mountPath' | 'ephemeral'>,
-  supervisorPid?: number,
+  as: 'starting' | { readonly supervisor: NamedProcess | undefined },
 ): Promise<void> {
+  const here = nameProcess(process.pid);
   const record: DaemonRecord =
-    supervisorPid === undefined
-      ? { ...processRecord(process.pid), ...mount }
-      : { ...processRecord(supervisorPid), ...mount, worker: processRecord(process.pid) };
+    as === 'starting'
+      ? { ...here, ...mount, starting: true }
+      : as.supervisor === undefined
+        ? { ...here, ...mount }
+        : { ...as.supervisor, ...mount, worker: here };
   const temporary = `${paths.daemonRecord}.new`;
   await writeFile(temporary, JSON.stringify(record), { mode: 0o600 });
   await rename(temporary, paths.daemonRecord);
 }
 
-function processRecord(pid: number): { readonly pid: number; readonly startTime?: number } {
+export function nameProcess(pid: number): NamedProcess {
   const startTime = processStartTime(pid);
   return { pid, ...(startTime === undefined ? {} : { startTime }) };
 }
 
+/** The caller holds the VM's lock. */
 export async function removeRecord(paths: VmPaths): Promise<void> {
   await rm(paths.daemonRecord, { force: true });
 }
 
 export type FoundDaemon =
-  { readonly state: 'none' } | { readonly state: 'alive' | 'dead'; readonly record: DaemonRecord };
+  | { readonly state: 'none' }
+  | { readonly state: 'starting' | 'alive' | 'dead'; readonly record: DaemonRecord };
 
-/** The daemon that serves the VM: alive, dead (it left its record behind), or none. A damaged record counts as none. */
+/**
+ * The daemon of the VM: one that makes its mount, one that serves it, or a dead one, which left its record behind. A
+ * damaged record counts as none.
+ */
 export async function findDaemon(paths: VmPaths): Promise<FoundDaemon> {
   const record = await readRecord(paths);
   if (record === undefined) return { state: 'none' };
-  return { state: isAlive(record) || isWorkerAlive(record) ? 'alive' : 'dead', record };
+  if (!isAlive(record) && !(record.worker !== undefined && isAlive(record.worker)))
+    return { state: 'dead', record };
+  return { state: record.starting === true ? 'starting' : 'alive', record };
 }
 
 /**
- * As `findDaemon`, when a worker without its supervisor, which is about to end in order, has ended, or after a while. Such
- * a worker may announce itself as late as now.
+ * As `findDaemon`, when nothing is on its way any more: a worker that goes on with a mount and has not said so has done it or
+ * is dead, and what dead ones left is cleared, which is the mount, that answers every access with ENOTCONN, and the record. Until
+ * then some process has the VM's lock, so that is waited for. @throws VmBusy if it takes too long, UnmountFailed
  */
-export async function findLastingDaemon(paths: VmPaths): Promise<FoundDaemon> {
-  const deadlineMs = performance.now() + orphanTimeoutMs;
+export async function settleDaemon(
+  paths: VmPaths,
+  vmName: string,
+): Promise<Exclude<FoundDaemon, { readonly state: 'dead' }>> {
+  const deadlineMs = performance.now() + settleTimeoutMs;
   for (;;) {
     const found = await findDaemon(paths);
-    const isOrphan = found.state === 'alive' && !isAlive(found.record);
-    if (!isOrphan || performance.now() > deadlineMs) return found;
-    await sleep(50);
+    if (found.state !== 'dead') return found;
+    const unlock = tryLockVm(paths);
+    if (unlock !== undefined) {
+      try {
+        await clearDead(paths);
+      } finally {
+        unlock();
+      }
+    } else if (performance.now() > deadlineMs) {
+      throw new VmBusy(vmName);
+    } else {
+      await sleep(intervalMs);
+    }
   }
 }
 
-function isAlive({ pid, startTime }: Pick<DaemonRecord, 'pid' | 'startTime'>): boolean {
-  return isProcessAlive(pid, startTime);
-}
-
-function isWorkerAlive({ worker }: DaemonRecord): boolean {
-  return worker !== undefined && isProcessAlive(worker.pid, worker.startTime);
-}
-
-/** Clears what a dead daemon left: its mount, which answers every access with ENOTCONN, and its record. */
-export async function clearDeadDaemon(paths: VmPaths): Promise<void> {
-  const found = await findLastingDaemon(paths);
+/** Nobody can become the VM's daemon meanwhile. */
+async function clearDead(paths: VmPaths): Promise<void> {
+  const found = await findDaemon(paths);
   if (found.state !== 'dead') return;
   await clearMountOfDead(found.record.mountPath);
   await removeRecord(paths);
+}
+
+function isAlive({ pid, startTime }: NamedProcess): boolean {
+  return isProcessAlive(pid, startTime);
 }
 
 /** A process counts as dead before its last thread has let the connection go; until then the mount may look alive. */
@@ -96,7 +130,7 @@ async function clearMountOfDead(mountPath: string): Promise<void> {
   while (!(await clearStaleMount(mountPath))) {
     if ((await findMount(mountPath))?.type !== mountType) return;
     if (performance.now() > deadlineMs) return endSilentMount(mountPath);
-    await sleep(50);
+    await sleep(intervalMs);
   }
 }
 

@@ -286,17 +286,16 @@ export class VmSession implements AsyncDisposable {
   }
 
   /**
-   * Flushes and closes everything. Gives the lease back when nothing unpublished is left; unpublished changes stay on
-   * this host, those of an ephemeral session are thrown away.
+   * What comes before an end in order: flushes everything, and gives the lease back when nothing unpublished is left. Unpublished
+   * changes stay on this host; those of an ephemeral session go with it.
    */
-  async close(): Promise<UnmountResult> {
+  async conclude(): Promise<UnmountResult> {
     await this.#leaseWhenBack?.[Symbol.asyncDispose]();
     await this.#adoptEarlier();
     const { bytes: dirtyBytes, changedFiles } = this.dirty();
     const changed = changedFiles > 0;
     await this.fileSystem.flush();
     if (!changed) await this.#giveLeaseBack();
-    await this[Symbol.asyncDispose]();
     return this.ephemeral ? { dirtyBytes: 0, changedFiles: 0 } : { dirtyBytes, changedFiles };
   }
 

@@ -1,11 +1,13 @@
 /**
  * What the supervisor and the worker of a mount tell each other. The supervisor keeps what must outlive a worker: the
  * connection to the kernel and the VM's lock, as descriptors; what was agreed on with the kernel; how to start another
- * worker. The first worker starts the supervisor, every later one is started by it.
+ * worker. The first worker starts the supervisor, every later one is started by it. If the supervisor dies, the worker that
+ * serves starts another one.
  */
 import type { MountConnection } from '../fuse/index.js';
 import type { RepositoryHeader } from '../repo/index.js';
 import type { StartMessage } from './launch.js';
+import type { NamedProcess } from './record.js';
 
 /** Numbers of the descriptors in the supervisor and in workers that it starts; 3 is the channel between them. */
 export const inheritedFd = { connection: 4, lock: 5 } as const;
@@ -26,10 +28,12 @@ export interface SuperviseMessage {
   readonly start: StartMessage;
   readonly mountPath: string;
   readonly connection: MountConnection;
-  readonly workerPid: number;
   readonly repository: RepositoryHeader;
-  /** Where a supervisor that gives up says so. */
+  /** What is announced of the mount; a supervisor that gives up says so there. */
   readonly recordPath: string;
+  /** Workers that have served so far, the one that starts this supervisor among them. */
+  readonly lives: number;
+  readonly restarts: Restarts;
 }
 
 /** How workers of a mount ended unexpectedly so far. */
@@ -48,12 +52,13 @@ export interface GoOnMessage {
     /** How many workers served the mount before. */
     readonly life: number;
     readonly restarts: Restarts;
-    /** What a supervisor of an earlier program does not know. */
+    /** What supervisors of earlier programs do not tell. */
     readonly repository?: RepositoryHeader;
+    readonly supervisor?: NamedProcess;
   };
 }
 
-/** What a supervisor tells later on: that it hears its first worker; that the mount is to end. */
+/** What a supervisor tells later on: that it hears the worker that started it; that the mount is to end. */
 export type SupervisorMessage = { readonly listening: true } | { readonly stop: NodeJS.Signals };
 
 /**

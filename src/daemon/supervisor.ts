@@ -1,10 +1,10 @@
 /**
- * The supervisor's program, started by the first worker of a mount. It holds what must outlive a worker, and starts
+ * The supervisor's program, started by a worker of a mount. It holds what must outlive a worker, and starts
  * the next one when a worker dies. It lives as long as the mount and should take next to no memory, so it imports
  * nothing but a little of Node.
  */
 import { execFile, spawn, type ChildProcess, type Serializable } from 'node:child_process';
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { RestartPolicy } from './restart-policy.js';
 import {
   inheritedFd,
@@ -19,6 +19,9 @@ import {
 
 /** After a worker could not begin for want of something that will come back. */
 const patienceMs = 1_000;
+
+/** Why no process can be started for a while: of fork(2), and of the channel to it. */
+const shortages: ReadonlySet<string> = new Set(['EAGAIN', 'ENOMEM', 'EMFILE', 'ENFILE']);
 
 /** A worker that lived so long has made progress, whatever it said. */
 const progressAfterMs = 10_000;
@@ -36,19 +39,23 @@ class Supervisor {
   #previousProgram: Program | undefined;
   #upgrading = false;
   /** Workers that have served so far. */
-  #lives = 1;
-  #restarts: Restarts = { count: 0, lastReason: undefined, lastAt: undefined };
-  /** Undefined until the first worker, which started this process, is dead. */
+  #lives: number;
+  #restarts: Restarts;
+  /** Undefined until the worker that started this process is dead. */
   #child: ChildProcess | undefined;
   #startedAtMs = performance.now();
   #progressed = false;
   #failure: Extract<WorkerMessage, { tell: 'failing' }> | undefined;
   #ended = false;
   #stopping: NodeJS.Signals | undefined;
+  /** Why no worker can be started now. */
+  #shortage: string | undefined;
 
   constructor(mount: SuperviseMessage) {
     this.#mount = mount;
     this.#program = mount.program;
+    this.#lives = mount.lives;
+    this.#restarts = mount.restarts;
   }
 
   begin(): void {
@@ -94,6 +101,11 @@ class Supervisor {
 
   #onDeath(how: string): void {
     if (this.#ended) process.exit(0);
+    if (this.#child === undefined && this.#isStarting()) {
+      log('the worker died before anybody was told of the mount, which is taken away');
+      this.#takeMountAway(() => rmSync(this.#mount.recordPath, { force: true }));
+      return;
+    }
     if (this.#upgrading) {
       this.#upgrading = false;
       log(`another program takes over: ${this.#program.parameters.join(' ')}`);
@@ -130,18 +142,28 @@ class Supervisor {
     this.#startedAtMs = performance.now();
     this.#progressed = false;
     this.#failure = undefined;
-    const child = spawn(execPath, parameters, {
-      cwd: '/',
-      stdio: ['ignore', 'inherit', 'inherit', 'ipc', connection, lock],
+    let child: ChildProcess;
+    try {
+      child = spawn(execPath, parameters, {
+        cwd: '/',
+        stdio: ['ignore', 'inherit', 'inherit', 'ipc', connection, lock],
+      });
+    } catch (error) {
+      this.#couldNotStart(error as NodeJS.ErrnoException);
+      return;
+    }
+    child.on('error', (error) => {
+      if (child.pid === undefined) this.#couldNotStart(error);
     });
+    if (child.pid === undefined) return;
     this.#child = child;
-    log(`starting worker ${child.pid ?? '?'}`);
+    this.#shortage = undefined;
+    log(`starting worker ${child.pid}`);
     let dead = false;
     const die = (how: string): void => {
       if (!dead) this.#onDeath(how);
       dead = true;
     };
-    child.once('error', (error) => die(`could not be started (${error.message})`));
     child.once('exit', (code, signal) => {
       die(signal === null ? `ended with exit code ${code ?? '?'}` : `was killed by ${signal}`);
     });
@@ -154,10 +176,32 @@ class Supervisor {
       life: this.#lives,
       restarts: this.#restarts,
       repository: this.#mount.repository,
+      supervisor: thisProcess(),
     };
     this.#lives += 1;
     this.#tell({ start, goOn } satisfies GoOnMessage);
     if (this.#stopping !== undefined) this.#stop(this.#stopping);
+  }
+
+  /** What is short on this host may come back; a program that is missing may not. */
+  #couldNotStart(error: NodeJS.ErrnoException): void {
+    if (!shortages.has(error.code ?? '')) {
+      this.#onDeath(`could not be started (${error.message})`);
+      return;
+    }
+    if (this.#shortage !== error.message) log(`no worker can be started: ${error.message}`);
+    this.#shortage = error.message;
+    this.#startWorkerIn(patienceMs);
+  }
+
+  /** Whether the first worker was still making the mount. */
+  #isStarting(): boolean {
+    try {
+      const record = JSON.parse(readFileSync(this.#mount.recordPath, 'utf8')) as { starting?: boolean };
+      return record.starting === true;
+    } catch {
+      return false;
+    }
   }
 
   /** Nobody serves the mount any more: it is taken away, the overlay stays, and the record says why. */
@@ -171,8 +215,14 @@ class Supervisor {
     } catch (error) {
       log(`the record of the daemon could not be written: ${String(error)}`);
     }
+    this.#takeMountAway();
+  }
+
+  /** What fails here is left to the next command: the mount is dead when this process is. */
+  #takeMountAway(then: () => void = () => undefined): void {
     execFile('fusermount3', ['-uz', '--', this.#mount.mountPath], (error) => {
-      if (error !== null) log(`unmounting failed: ${error.message}`);
+      if (error === null) then();
+      else log(`unmounting failed: ${error.message}`);
       process.exit(1);
     });
   }
@@ -200,6 +250,13 @@ function isZombie(pid: number): boolean {
   } catch {
     return false;
   }
+}
+
+/** As the record names it. */
+function thisProcess(): { readonly pid: number; readonly startTime: number } {
+  const stat = readFileSync('/proc/self/stat', 'latin1');
+  const [, ...fields] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return { pid: process.pid, startTime: Number(fields[18]) };
 }
 
 function log(text: string): void {

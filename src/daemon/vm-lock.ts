@@ -11,9 +11,18 @@ export function lockVm(paths: VmPaths, vmName: string): () => void {
   return takeVmLock(paths, vmName).release;
 }
 
-/** The same, with a descriptor that other processes can inherit. */
+/** As `lockVm`; undefined while another has it. */
+export function tryLockVm(paths: VmPaths): (() => void) | undefined {
+  return lockFile(lockPath(paths))?.release;
+}
+
+/** As `lockVm`, with a descriptor that other processes can inherit. */
 export function takeVmLock(paths: VmPaths, vmName: string): FileLock {
-  const lock = lockFile(join(paths.directory, 'lock'));
+  const lock = lockFile(lockPath(paths));
   if (lock === undefined) throw new VmBusy(vmName);
   return lock;
+}
+
+function lockPath(paths: VmPaths): string {
+  return join(paths.directory, 'lock');
 }

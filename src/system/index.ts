@@ -10,7 +10,7 @@ export { mountFileSystem } from './mount.js';
 export { readAhead } from './page-cache.js';
 export { bootId, isProcessAlive, processStartTime } from './process.js';
 export { leaveSharedDescriptors } from './own-descriptors.js';
-export { protectFromMemoryPressure, type Protection } from './protection.js';
+export { protectFromMemoryPressure, withIoFlusher, type Protection } from './protection.js';
 export { receiveDescriptor, socketPair } from './socket-pair.js';
 export { allocate, nextData, nextHole, punchHole, zeroRange } from './sparse.js';
 export { waitFor, WaitSet, WakeDescriptor } from './wait-set.js';

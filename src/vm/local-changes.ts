@@ -1,9 +1,9 @@
 import type { ProgressListener } from '../base/index.js';
 import {
-  clearDeadDaemon,
   connectDaemon,
   dropLocalChanges,
   lockVm,
+  settleDaemon,
   VmSession,
   type PublishResult,
 } from '../daemon/index.js';
@@ -55,7 +55,7 @@ async function publishUnmounted(
   target: VmTarget,
   options: { readonly signal?: AbortSignal; readonly onProgress?: ProgressListener },
 ): Promise<PublishResult> {
-  await clearDeadDaemon(pathsOf(target));
+  await settleDaemon(pathsOf(target), target.vmName);
   const session = await VmSession.open({
     ...target,
     version: undefined,
@@ -73,7 +73,7 @@ async function publishUnmounted(
 /** Drops this host's changes for good. The VM must not be mounted; `VmBusy` if it is. */
 export async function discardVm(target: VmTarget): Promise<LocalChanges> {
   const paths = await target.home.makeVmPaths(target.repositoryId, target.vmName);
-  await clearDeadDaemon(paths);
+  await settleDaemon(paths, target.vmName);
   const unlock = lockVm(paths, target.vmName);
   try {
     const changes = await readLocalChanges(target);

@@ -59,9 +59,9 @@ export async function inspectVm(target: VmTarget): Promise<LocalVm> {
   const client = await connectDaemon(paths, vmName);
   const mount = await client?.status().catch(() => undefined);
   const found = await findDaemon(paths);
-  const state = client === undefined ? found.state : mount === undefined ? 'silent' : 'alive';
-  // A daemon that ended between two looks is none.
-  const daemon = client === undefined && state === 'alive' ? 'none' : state;
+  // One that is just starting, or ended between two looks, is none.
+  const unmounted = found.state === 'dead' ? 'dead' : 'none';
+  const daemon = client === undefined ? unmounted : mount === undefined ? 'silent' : 'alive';
   const summary = client === undefined ? await readOverlaySummary(paths.overlay) : undefined;
   const facts: SituationFacts = {
     vmName,

@@ -133,7 +133,7 @@ t.test('space that is freed heals it: at the next publish, and at unmounting', a
     await session.publish({ releaseLease: false });
     repair();
     if (heal === 'publish') await session.publish({ releaseLease: false });
-    t.same(await session.close(), { dirtyBytes: 0, changedFiles: 0 });
+    t.same(await session.conclude(), { dirtyBytes: 0, changedFiles: 0 });
     t.match(await readOverlaySummary(session.paths.overlay), { identity: '2', changedFiles: 0 });
     const other = await lab.open(await lab.addHost('host-2'));
     t.equal(await read(other.fileSystem, 'disk', 6), 'second');
@@ -202,7 +202,8 @@ t.test('an announcement without its commit never makes the overlay another versi
   await t.rejects(session.publish({ releaseLease: false }), StoreUnreachable);
   repairRebase();
   repairCommit();
-  t.match(await session.close(), { changedFiles: 1 });
+  t.match(await session.conclude(), { changedFiles: 1 });
+  await session[Symbol.asyncDispose]();
   const again = await lab.open(lab.home);
   t.match(again.dirty(), { changedFiles: 1 });
   t.equal(await read(again.fileSystem, 'disk', 6), 'third!');
@@ -298,7 +299,7 @@ t.test('overlays that follow each other share no inode number', async (t) => {
   await lab.with(lab.home, {}, async (session) => {
     await session.fileSystem.makeNode(1 as never, 'new', 0o600, { uid: 0, gid: 0 });
     checkNew(numbers(session), 'the first');
-    await session.close();
+    await session.conclude();
   });
   await lab.with(lab.home, { ephemeral: true }, async (session) => {
     await session.fileSystem.makeNode(1 as never, 'gone', 0o600, { uid: 0, gid: 0 });

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { InvalidInput } from '../../base/index.js';
-import { AlreadyMounted, findDaemon } from '../../daemon/index.js';
+import { AlreadyMounted, settleDaemon } from '../../daemon/index.js';
 import { discardVm, readLocalChanges } from '../../vm/index.js';
 import { parseVmName } from '../arguments.js';
 import { examples, type Bind } from '../command.js';
@@ -26,7 +26,7 @@ export function configure(command: Command, bind: Bind): void {
 
 async function discard(context: CommandContext, vmName: string, options: Options): Promise<ExitCode> {
   const target = await context.target(vmName);
-  const found = await findDaemon(await context.vmPaths(vmName));
+  const found = await settleDaemon(await context.vmPaths(vmName), vmName);
   if (found.state === 'alive') throw new AlreadyMounted(vmName, found.record.mountPath);
   const { dirtyBytes, changedFiles } = await readLocalChanges(target);
   const what = `${formatBytes(dirtyBytes)} in ${formatCount(changedFiles, 'changed file')}`;

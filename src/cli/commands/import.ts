@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { InvalidInput } from '../../base/index.js';
-import { AlreadyMounted, findDaemon, lockVm } from '../../daemon/index.js';
+import { AlreadyMounted, lockVm, settleDaemon } from '../../daemon/index.js';
 import {
   directorySource,
   loadManifest,
@@ -53,7 +53,7 @@ async function importDirectory(
   const repository = await context.repository();
   const home = await context.home();
   const paths = await home.makeVmPaths(repository.header.repositoryId, vmName);
-  const found = await findDaemon(paths);
+  const found = await settleDaemon(paths, vmName);
   if (found.state === 'alive') throw new AlreadyMounted(vmName, found.record.mountPath);
   const unlock = lockVm(paths, vmName);
   try {

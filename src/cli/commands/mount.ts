@@ -1,12 +1,5 @@
 import type { Command } from 'commander';
-import {
-  AlreadyMounted,
-  clearDeadDaemon,
-  findDaemon,
-  mountVm,
-  serveMount,
-  type MountRequest,
-} from '../../daemon/index.js';
+import { AlreadyMounted, mountVm, serveMount, settleDaemon, type MountRequest } from '../../daemon/index.js';
 import { parseVmName } from '../arguments.js';
 import { examples, type Bind } from '../command.js';
 import type { CommandContext } from '../context.js';
@@ -54,9 +47,8 @@ async function mount(context: CommandContext, vmName: string, options: Options):
 async function mountInForeground(context: CommandContext, request: MountRequest): Promise<void> {
   const { home, repositoryId, repositoryUrl } = await context.target(request.vmName);
   const paths = await home.makeVmPaths(repositoryId, request.vmName);
-  const found = await findDaemon(paths);
+  const found = await settleDaemon(paths, request.vmName);
   if (found.state === 'alive') throw new AlreadyMounted(request.vmName, found.record.mountPath);
-  await clearDeadDaemon(paths);
   await serveMount({ home, repositoryUrl, mount: request, signal: context.signal }, (mounted) => {
     if (mounted.withoutStore !== undefined)
       context.output.remark(describeWithoutStore(request.vmName, mounted.withoutStore));

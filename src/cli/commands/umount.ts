@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { clearDeadDaemon, connectDaemon, findDaemon, NotMounted } from '../../daemon/index.js';
+import { connectDaemon, findDaemon, NotMounted, settleDaemon, VmBusy } from '../../daemon/index.js';
 import { parseVmName } from '../arguments.js';
 import { examples, type Bind } from '../command.js';
 import type { CommandContext } from '../context.js';
@@ -19,8 +19,10 @@ async function unmount(context: CommandContext, vmName: string): Promise<undefin
   const paths = await context.vmPaths(vmName);
   const client = await connectDaemon(paths, vmName);
   if (client === undefined) {
-    if ((await findDaemon(paths)).state === 'none') throw new NotMounted(vmName);
-    await clearDeadDaemon(paths);
+    const found = await findDaemon(paths);
+    if (found.state === 'none') throw new NotMounted(vmName);
+    if (found.state === 'starting') throw new VmBusy(vmName);
+    await settleDaemon(paths, vmName);
     context.output.result(
       { vmName, daemon: 'dead' },
       `Cleared what the dead daemon of ${vmName} left behind.`,
