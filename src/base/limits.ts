@@ -271,6 +271,9 @@ export const limits = {
   /** Data files of an overlay that are open at once, beside the descriptors of sockets, packs and the hypervisor's handles. */
   overlayOpenFiles: 128,
 
+  /** Descriptors that an overlay keeps for a time when there are no others: files that are being synced at once need one each. */
+  overlaySpareDescriptors: 4,
+
   /** Records that an overlay's journal gathers before it is written anew: bounds its size on disk and the time to open it. */
   overlayJournalBytes: 16 * 1024 * 1024,
 

@@ -49,7 +49,7 @@ export class StoreGate implements AsyncDisposable {
   /** The store does not answer. */
   shut(error: Error, probe: Probe): void {
     if (this.#outage !== undefined || this.#closing.signal.aborted) return;
-    this.#outage = { since: new Date(this.#clock.now()), reason: error.message };
+    this.#outage = { since: new Date(this.#clock.wallMs()), reason: error.message };
     this.#ended = this.#probeUntilBack(probe, this.#outage.since);
   }
 

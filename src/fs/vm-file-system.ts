@@ -62,7 +62,7 @@ export interface OpenOverlayOptions {
    * should not share numbers: the kernel may still have pages of the old ones.
    */
   readonly firstInodeNumber?: number;
-  readonly clock?: Pick<Clock, 'now'>;
+  readonly clock?: Pick<Clock, 'wallMs'>;
   /**
    * For a mount: which files are open is remembered in the directory, so that the mount can outlive this process.
    * `life` counts the processes that have served it before; from 1 on, what they had open is open.
@@ -126,7 +126,7 @@ export class VmFileSystem implements FileSystem, AsyncDisposable {
   readonly #copies: RangeCopies;
   readonly #gate = new Gate();
   readonly #directory: string;
-  readonly #clock: Pick<Clock, 'now'>;
+  readonly #clock: Pick<Clock, 'wallMs'>;
   readonly #chunkMemory: SharedChunkCells;
   #localReads: LocalReadTable | undefined;
 
@@ -135,7 +135,7 @@ export class VmFileSystem implements FileSystem, AsyncDisposable {
     overlay: Overlay,
     options: {
       readonly directory: string;
-      readonly clock: Pick<Clock, 'now'>;
+      readonly clock: Pick<Clock, 'wallMs'>;
       readonly handles: Handles;
       readonly onError: (error: unknown) => void;
       readonly chunkMemory?: SharedChunkCells;
@@ -522,7 +522,7 @@ export class VmFileSystem implements FileSystem, AsyncDisposable {
   }
 
   #now(): bigint {
-    return BigInt(this.#clock.now()) * 1_000_000n;
+    return BigInt(this.#clock.wallMs()) * 1_000_000n;
   }
 
   #requireFrozen(): void {

@@ -32,7 +32,7 @@ export class TraceRecorder {
   constructor(options: TraceRecorderOptions) {
     this.#version = options.version;
     this.#chunkBytes = options.chunkBytes;
-    this.#startedAt = new Date((options.clock ?? systemClock).now());
+    this.#startedAt = new Date((options.clock ?? systemClock).wallMs());
     this.#monotonicMs = options.monotonicMs ?? (() => performance.now());
     this.#startedMs = this.#monotonicMs();
   }

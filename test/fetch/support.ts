@@ -215,8 +215,15 @@ export class ManualClock implements Clock {
   readonly delays: number[] = [];
   readonly #sleepers = new Set<{ readonly wakeAtMs: number; readonly wake: () => void }>();
 
+  /** What somebody set the host's clock forward by; may be negative. */
+  wallOffsetMs = 0;
+
   now(): number {
     return this.#nowMs;
+  }
+
+  wallMs(): number {
+    return this.#nowMs + this.wallOffsetMs;
   }
 
   get sleeping(): number {

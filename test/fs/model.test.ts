@@ -97,7 +97,7 @@ async function run(t: Test, events: readonly Event[], journalGrowthBytes: number
   let overlay = join(directory, 'overlay');
   // Far ahead of the disk's clock, which writes in place take their time from after a crash.
   let nowMs = 4_000_000_000_000;
-  const clock = { now: () => nowMs };
+  const clock = { wallMs: () => nowMs };
   const version = new FakeVersion();
   const content = randomBytes(baseBytes);
   const tree = {

@@ -115,7 +115,7 @@ t.test('times follow the rules of Linux', async (t) => {
   const { fileSystem } = await openTree(
     t,
     (version) => ({ file: { file: version.addFile(Buffer.alloc(100)) }, other: { directory: {} } }),
-    { clock: { now: () => nowMs } },
+    { clock: { wallMs: () => nowMs } },
   );
   const at = (milliseconds: number) => BigInt(milliseconds) * 1_000_000n;
   const file = fileSystem.lookup(rootInode, 'file').inode;

@@ -91,7 +91,7 @@ t.test('a small transfer is not stuck behind a large one', async (t) => {
 t.test('late timers do not lower the bandwidth', async (t) => {
   const clock = new VirtualClock();
   const inner = new MemoryStore();
-  const late = { now: () => clock.now(), delay: (ms: number, signal: AbortSignal) => clock.delay(Math.ceil(ms) + 1, signal) }; // prettier-ignore
+  const late = { now: () => clock.now(), wallMs: () => clock.wallMs(), delay: (ms: number, signal: AbortSignal) => clock.delay(Math.ceil(ms) + 1, signal) }; // prettier-ignore
   const store = new LabStore(inner, { ...perfectConditions, megabitsPerSecond: 800 }, late, seededRandom(1));
   await inner.put(key('object'), [new Uint8Array(10_000_000)]);
   await clock.run(store.get(key('object')));
