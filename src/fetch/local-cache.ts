@@ -59,6 +59,9 @@ const sweepIntervalMs = 24 * 60 * 60_000;
 /** After a sweep that failed, or that another process was already doing. */
 const sweepRetryMs = 5_000;
 
+/** Errors that say nothing about an entry that cannot be read. */
+const shortages: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE', 'ENOMEM']);
+
 /** Each process tells the others of its additions in steps of this share of the limit. */
 const untoldShareOfLimit = 1 / 256;
 
@@ -150,8 +153,8 @@ export class LocalCache implements AsyncDisposable {
     } catch (error) {
       if (systemErrorCode(error) === 'ENOENT') return undefined;
       this.#countError(error);
-      // What cannot be read must not stand in the way of a good entry.
-      await this.delete(reference, kind);
+      // What cannot be read must not stand in the way of a good entry; this one may be good.
+      if (!shortages.has(systemErrorCode(error) ?? '')) await this.delete(reference, kind);
       return undefined;
     }
   }
@@ -202,7 +205,9 @@ export class LocalCache implements AsyncDisposable {
       evictedEntries: this.#evictedEntries,
       diskErrors: this.#diskErrors,
       lastDiskError: this.#lastDiskError,
-      pausedUntil: this.#isPaused() ? new Date(this.#pausedUntil) : undefined,
+      pausedUntil: this.#isPaused()
+        ? new Date(this.#clock.wallMs() + this.#pausedUntil - this.#clock.now())
+        : undefined,
     };
   }
 
@@ -234,7 +239,7 @@ export class LocalCache implements AsyncDisposable {
   }
 
   #beginUsage(): void {
-    replaceUsage(this.#path, { totalBytes: 0, pinnedBytes: 0, sweptAt: this.#clock.now() });
+    replaceUsage(this.#path, { totalBytes: 0, pinnedBytes: 0, sweptAt: this.#clock.wallMs() });
   }
 
   async #read(path: string, reference: BlobReference, kind: BlobKind): Promise<CachedBlob | 'torn'> {
@@ -294,9 +299,10 @@ export class LocalCache implements AsyncDisposable {
   /** Notes the use of an entry, so that eviction spares it. Nobody waits for this, and nothing depends on it. */
   #touch(path: string): void {
     const now = this.#clock.now();
-    if (now - (this.#touched.get(path) ?? 0) < limits.localCacheTouchMs) return;
+    if (now - (this.#touched.get(path) ?? -Infinity) < limits.localCacheTouchMs) return;
     this.#touched.set(path, now);
-    void this.#files.utimes(path, now / 1000, now / 1000).catch(() => undefined);
+    const seconds = this.#clock.wallMs() / 1000;
+    void this.#files.utimes(path, seconds, seconds).catch(() => undefined);
   }
 
   #account(addedBytes: number): void {
@@ -312,12 +318,13 @@ export class LocalCache implements AsyncDisposable {
     this.#usedBytes = record?.totalBytes;
     this.#pinnedBytes = record?.pinnedBytes;
     this.#limitBytes = this.#askLimitBytes();
-    const now = this.#clock.now();
+    // A clock that was set back must not keep sweeps away until it has caught up.
+    const sinceSweepMs = Math.abs(this.#clock.wallMs() - (record?.sweptAt ?? 0));
     const isDue =
       record === undefined ||
       record.totalBytes > roomBytes(this.#limitBytes, record.pinnedBytes) ||
-      now - record.sweptAt > sweepIntervalMs;
-    if (!isDue || now < this.#noSweepBefore) return;
+      sinceSweepMs > sweepIntervalMs;
+    if (!isDue || this.#clock.now() < this.#noSweepBefore) return;
     this.#sweeping ??= this.#sweep().finally(() => (this.#sweeping = undefined));
   }
 
@@ -328,7 +335,7 @@ export class LocalCache implements AsyncDisposable {
 
   async #sweep(): Promise<void> {
     try {
-      const result = await this.#sweeper.sweep(this.#clock.now(), this.#limitBytes);
+      const result = await this.#sweeper.sweep(this.#clock.wallMs(), this.#limitBytes);
       if (result.outcome === 'swept') {
         this.#usedBytes = result.totalBytes;
         this.#pinnedBytes = result.pinnedBytes;

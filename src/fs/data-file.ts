@@ -21,6 +21,9 @@ import { FileSystemError, localDiskError } from './errors.js';
 const fdatasyncLater = promisify(fdatasync);
 const fsyncLater = promisify(fsync);
 
+/** No descriptor is to be had: for this process, or on this host. */
+const shortages: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE']);
+
 const zeros = Buffer.alloc(64 * 1024);
 
 /**
@@ -34,6 +37,9 @@ export class DataFiles {
   #isClosed = false;
   #created = 0;
   #createdDurably = 0;
+  /** Descriptors that nobody needs, for a time when there are no others. */
+  readonly #spares: number[] = [];
+  #sparesWanted = 0;
 
   constructor(directory: string) {
     this.#directory = directory;
@@ -57,7 +63,7 @@ export class DataFiles {
   async syncEntries(): Promise<void> {
     const created = this.#created;
     if (created === this.#createdDurably) return;
-    const fd = openSync(this.#directory, 'r');
+    const fd = this.open(this.#directory, constants.O_RDONLY);
     try {
       await fsyncLater(fd);
       this.#createdDurably = Math.max(this.#createdDurably, created);
@@ -72,6 +78,44 @@ export class DataFiles {
   close(): void {
     this.#isClosed = true;
     for (const file of [...this.#open]) file.closeDescriptor();
+    for (const spare of this.#spares.splice(0)) closeSync(spare);
+  }
+
+  /**
+   * From now on there is a descriptor for any file, whatever else takes those that this process may have: the spare ones, and those
+   * of files that have one and are not in use.
+   */
+  keepSpares(): void {
+    this.#sparesWanted = limits.overlaySpareDescriptors;
+    this.#fillSpares();
+  }
+
+  /** For `DataFile`, as openSync. */
+  open(path: string, flags: number): number {
+    for (;;) {
+      try {
+        return openSync(path, flags, 0o600);
+      } catch (error) {
+        if (!shortages.has(systemErrorCode(error) ?? '') || !this.#freeDescriptor()) throw error;
+      }
+    }
+  }
+
+  #fillSpares(): void {
+    try {
+      while (this.#spares.length < this.#sparesWanted) this.#spares.push(openSync('/dev/null', 'r'));
+    } catch {
+      // There is none now. It is tried again with the next file.
+    }
+  }
+
+  /** Whether one was found that can be done without. */
+  #freeDescriptor(): boolean {
+    const file = this.#leastRecentlyUsed();
+    const spare = file === undefined ? this.#spares.pop() : undefined;
+    if (spare !== undefined) closeSync(spare);
+    else file?.closeDescriptor();
+    return file !== undefined || spare !== undefined;
   }
 
   /** For `DataFile`: a number that grows with each use. */
@@ -90,6 +134,7 @@ export class DataFiles {
     if (created) this.#created += 1;
     this.#open.add(file);
     if (this.#open.size > limits.overlayOpenFiles) this.#leastRecentlyUsed(file)?.closeDescriptor();
+    this.#fillSpares();
   }
 
   /** For `DataFile`: it has closed its descriptor. */
@@ -97,7 +142,7 @@ export class DataFiles {
     this.#open.delete(file);
   }
 
-  #leastRecentlyUsed(except: DataFile): DataFile | undefined {
+  #leastRecentlyUsed(except?: DataFile): DataFile | undefined {
     let oldest: DataFile | undefined;
     for (const file of this.#open) {
       if (file === except || file.isSyncing) continue;
@@ -264,9 +309,10 @@ export class DataFile {
   async sync(): Promise<void> {
     if (this.#failure !== undefined) throw this.#failure;
     if (!this.#exists) return;
+    const descriptor = this.#descriptorToSync();
     this.#syncs += 1;
     try {
-      await fdatasyncLater(this.#opened());
+      await fdatasyncLater(descriptor);
     } catch (error) {
       this.#failure = localDiskError(error, `syncing ${this.#path}`);
       throw this.#failure;
@@ -293,6 +339,15 @@ export class DataFile {
     this.#files.closed(this);
   }
 
+  /** That there is none says nothing about what was written. */
+  #descriptorToSync(): number {
+    try {
+      return this.#opened();
+    } catch (error) {
+      throw localDiskError(error, `opening ${this.#path}`);
+    }
+  }
+
   #keepTimes(descriptor: number, change: () => void): void {
     const { atimeNs, mtimeNs } = fstatSync(descriptor, { bigint: true });
     change();
@@ -311,7 +366,7 @@ export class DataFile {
   #openDescriptor(): number {
     this.#files.requireOpen();
     const created = !this.#exists;
-    this.#descriptor = openSync(this.#path, constants.O_RDWR | (created ? constants.O_CREAT : 0), 0o600);
+    this.#descriptor = this.#files.open(this.#path, constants.O_RDWR | (created ? constants.O_CREAT : 0));
     this.#exists = true;
     this.#files.opened(this, created);
     return this.#descriptor;

@@ -63,7 +63,10 @@ export class FileSystemBusy extends IsrError {
 }
 
 /** Errors of the local disk that a program may see as they are; every other is damage. */
-const passedOn: ReadonlySet<string> = new Set<ErrnoName>(['ENOSPC', 'EDQUOT', 'EFBIG', 'EMFILE', 'EROFS']);
+const passedOn: ReadonlySet<string> = new Set<ErrnoName>([
+  ...(['ENOSPC', 'EDQUOT', 'EFBIG', 'EROFS'] as const),
+  ...(['EMFILE', 'ENFILE', 'ENOMEM'] as const),
+]);
 
 /** A failure of the overlay's own disk, as the kernel is told. */
 export function localDiskError(error: unknown, what: string): FileSystemError {

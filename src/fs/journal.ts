@@ -155,6 +155,7 @@ export class Journal {
   async replace(records: Iterable<string>, keptFrom: number): Promise<void> {
     if (this.#failure !== undefined) throw this.#failure;
     const next = writeAnew(this.#path, records);
+    let directory: number | undefined;
     const previous = this.#descriptor;
     let copied = keptFrom;
     const copy = (): void => {
@@ -162,6 +163,8 @@ export class Journal {
       copied = this.#lengthBytes;
     };
     try {
+      // Now, since nothing may fail for want of a descriptor after the renaming.
+      directory = openDirectoryOf(this.#path);
       copy();
       await fdatasyncLater(next.descriptor);
       // From here on nothing may come in between: little is left to copy and to sync.
@@ -171,17 +174,20 @@ export class Journal {
     } catch (error) {
       closeSync(next.descriptor);
       rmSync(newPath(this.#path), { force: true });
+      if (directory !== undefined) closeSync(directory);
       throw localDiskError(error, `replacing ${this.#path}`);
     }
     this.#descriptor = next.descriptor;
     this.#lengthBytes = this.#allocatedBytes = next.lengthBytes;
     void this.#running.then(() => closeSync(previous));
     try {
-      syncDirectoryOf(this.#path);
+      fsyncSync(directory);
     } catch (error) {
       // Which of the two journals a power loss leaves is not known any more.
       this.#failure = localDiskError(error, `replacing ${this.#path}`);
       throw this.#failure;
+    } finally {
+      closeSync(directory);
     }
   }
 
@@ -278,8 +284,12 @@ function adopt(path: string): void {
   syncDirectoryOf(path);
 }
 
+function openDirectoryOf(path: string): number {
+  return openSync(dirname(path), 'r');
+}
+
 function syncDirectoryOf(path: string): void {
-  const directory = openSync(dirname(path), 'r');
+  const directory = openDirectoryOf(path);
   try {
     fsyncSync(directory);
   } finally {

@@ -120,6 +120,7 @@ export class Overlay {
       throw localDiskError(error, `making ${dataDirectory}`);
     }
     const dataFiles = new DataFiles(dataDirectory);
+    dataFiles.keepSpares();
     try {
       return existsSync(journalPath(options.directory))
         ? await Overlay.#reopen(options, dataFiles)

@@ -255,6 +255,8 @@ export type ErrnoName =
   | 'EISDIR'
   | 'EINVAL'
   | 'EMFILE'
+  | 'ENFILE'
+  | 'ENOMEM'
   | 'EFBIG'
   | 'ENOSPC'
   | 'EROFS'

@@ -7,7 +7,10 @@ export const errnoNumbers: Readonly<Record<ErrnoName, number>> = constants.errno
 /** `ENOTCONN`: what a mount without its file system answers. */
 export const notConnected = constants.errno.ENOTCONN;
 
-const seriousErrors: ReadonlySet<ErrnoName> = new Set<ErrnoName>(['EIO', 'ENOSPC', 'EDQUOT']);
+const seriousErrors: ReadonlySet<ErrnoName> = new Set<ErrnoName>([
+  ...(['EIO', 'ENOSPC', 'EDQUOT'] as const),
+  ...(['EMFILE', 'ENFILE', 'ENOMEM'] as const),
+]);
 
 export interface Failure {
   /** Positive. */

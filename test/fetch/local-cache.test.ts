@@ -49,6 +49,24 @@ function systemError(code: string): Error {
   return Object.assign(new Error(`${code}: it failed`), { code, syscall: 'write' });
 }
 
+t.test('an entry that cannot be read for want of a descriptor is not deleted', async (t) => {
+  const path = t.testdir();
+  let shortage: Error | undefined;
+  const files: CacheFiles = {
+    ...nodeFiles,
+    open: (file, flags, mode) =>
+      shortage === undefined ? nodeFiles.open(file, flags, mode) : Promise.reject(shortage),
+  };
+  const cache = await LocalCache.open({ path, limitBytes: 2 ** 20, clock: new ManualClock(), files });
+  const blob = blobOf(1);
+  t.equal(await put(cache, blob), true);
+  shortage = systemError('EMFILE');
+  t.equal(await openFrom(cache, blob), undefined);
+  shortage = undefined;
+  t.ok(await openFrom(cache, blob));
+  await cache[Symbol.asyncDispose]();
+});
+
 t.test('a header says what it was made of, and nothing else is one', (t) => {
   fc.assert(
     fc.property(

@@ -3,13 +3,13 @@ import type { MaybePromise } from '../../../base/index.js';
 import { FileSystemError } from '../../../fs/index.js';
 import type { Exchange } from '../exchange.js';
 
-/** How long a full disk is left alone: somebody has to make room, which takes longer. */
+/** How long what is short is left alone: somebody has to make room, which takes longer. */
 const retryMs = 1000;
 
 /**
  * Pages that programs changed through mappings. The kernel writes them back when it wants, and forgets that they were
  * changed even if that fails: the program, and later the published VM, would have lost them in silence. So where the
- * local disk is full, they wait until there is room, as a hypervisor stops a guest whose disk is full. Bounded by the
+ * local disk is full, or something else is short, they wait until there is room, as a hypervisor stops a guest whose disk is full. Bounded by the
  * kernel, which has so many requests of this kind under way and no more.
  */
 export class WriteBack {
@@ -21,7 +21,7 @@ export class WriteBack {
     return this.#since;
   }
 
-  /** Does `write`, again and again while the disk is full and the mount is served. */
+  /** Does `write`, again and again while there is no room and the mount is served. */
   run(exchange: Exchange, write: () => MaybePromise<number>): MaybePromise<number> {
     try {
       const written = write();
@@ -33,7 +33,7 @@ export class WriteBack {
   }
 
   async #wait(exchange: Exchange, write: () => MaybePromise<number>, error: unknown): Promise<number> {
-    if (!isFull(error)) throw error;
+    if (!isShortage(error)) throw error;
     exchange.abort ??= new AbortController();
     const { signal } = exchange.abort;
     this.#waiting += 1;
@@ -52,16 +52,18 @@ export class WriteBack {
   }
 }
 
-/** Undefined while the disk is full. */
+/** Undefined while there is no room. */
 async function attempt(write: () => MaybePromise<number>): Promise<number | undefined> {
   try {
     return await write();
   } catch (error) {
-    if (isFull(error)) return undefined;
+    if (isShortage(error)) return undefined;
     throw error;
   }
 }
 
-function isFull(error: unknown): boolean {
-  return error instanceof FileSystemError && (error.errno === 'ENOSPC' || error.errno === 'EDQUOT');
+const shortages: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EMFILE', 'ENFILE', 'ENOMEM']);
+
+function isShortage(error: unknown): boolean {
+  return error instanceof FileSystemError && shortages.has(error.errno);
 }
