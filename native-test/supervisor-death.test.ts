@@ -2,7 +2,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
+import { rm, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -109,6 +109,28 @@ t.test('a supervisor that cannot start a process waits until it can', async (t) 
   t.ok(await isRunning(supervisorPid));
   t.equal((await limitTo('1000')).exitCode, 0);
   t.equal(await reading, 'content');
+  await mount.endInOrder(t);
+});
+
+t.test('a log that cannot be written ends nobody', async (t) => {
+  const mount = await SupervisedMount.make(t, { file: 'content' });
+  await mount.endInOrder(t);
+  await rm(mount.paths.daemonLog);
+  await symlink('/dev/full', mount.paths.daemonLog);
+  const { DEBUG } = process.env;
+  process.env['DEBUG'] = 'isr*';
+  t.teardown(() => {
+    if (DEBUG === undefined) delete process.env['DEBUG'];
+    else process.env['DEBUG'] = DEBUG;
+  });
+  await mount.mount();
+  const { supervisorPid = 0 } = await mount.processes();
+  await mount.killWorker();
+  process.kill(supervisorPid, 'SIGKILL');
+  await mount.anotherSupervisor(supervisorPid);
+  await mount.killWorker();
+  t.equal(await mount.content('file'), 'content');
+  t.match(await mount.processes(), { restarts: 2 });
   await mount.endInOrder(t);
 });
 

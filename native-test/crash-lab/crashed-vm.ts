@@ -32,6 +32,9 @@ const crashesPerTreeCheck = 8;
 /** What was written is then part of a version, over which the next changes lie. */
 const crashesPerPublish = 24;
 
+/** Lines of the daemon's log that a failure shows. */
+const logTailLines = 40;
+
 const supervisorIntervalMs = 20;
 
 /** Lines of a log that a failure shows. */
@@ -218,6 +221,8 @@ export class CrashedVm implements AsyncDisposable {
         ...this.#history,
         place === undefined ? 'The last operations on files:' : 'The last operations on this page:',
         ...shown.map(describeOperation),
+        'The last lines of daemon.log:',
+        ...this.#vm.logTail(logTailLines),
       ].join('\n'),
     );
   }

@@ -26,6 +26,9 @@ function say(text: string): void {
 const interrupted = new AbortController();
 for (const name of ['SIGINT', 'SIGTERM'] as const) process.on(name, () => interrupted.abort());
 
+// What goes wrong is in the log that a failure shows.
+process.env['DEBUG'] ??= 'isr:fuse,isr:daemon*';
+
 const lab = {
   engine,
   seed: Number(seed),

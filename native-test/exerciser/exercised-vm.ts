@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -79,6 +80,13 @@ export class ExercisedVm implements AsyncDisposable {
   /** Where its changes lie on this host. */
   get overlayPath(): string {
     return this.#home.vmPaths(this.trial.repositoryId, this.trial.vmName).overlay;
+  }
+
+  /** The last lines of what the daemon and its supervisor had to say. */
+  logTail(lines: number): readonly string[] {
+    const { repositoryId, vmName } = this.trial;
+    const log = readFileSync(this.#home.vmPaths(repositoryId, vmName).daemonLog, 'utf8');
+    return log.trimEnd().split('\n').slice(-lines);
   }
 
   /** Where the files of the first version lie. */

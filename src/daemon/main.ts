@@ -16,6 +16,8 @@ const namespaces = process.env['ISR_DEBUG'] ?? process.env['DEBUG'] ?? '';
 debug.enable(namespaces);
 process.env['ISR_DEBUG'] = namespaces;
 delete process.env['DEBUG'];
+// A log that cannot be written, as on a full disk, must end nobody.
+process.stderr.on('error', () => undefined);
 process.title = `isr: ${process.argv[2] ?? ''}`;
 
 protectWorker();

@@ -96,7 +96,13 @@ export async function settleDaemon(
   const deadlineMs = performance.now() + settleTimeoutMs;
   for (;;) {
     const found = await findDaemon(paths);
-    if (found.state !== 'dead') return found;
+    const isLate = performance.now() > deadlineMs;
+    if (found.state !== 'dead') {
+      // A worker without a supervisor gets another one, unless it is just dying as well.
+      if (found.state === 'none' || isAlive(found.record) || isLate) return found;
+      await sleep(intervalMs);
+      continue;
+    }
     const unlock = tryLockVm(paths);
     if (unlock !== undefined) {
       try {
@@ -104,7 +110,7 @@ export async function settleDaemon(
       } finally {
         unlock();
       }
-    } else if (performance.now() > deadlineMs) {
+    } else if (isLate) {
       throw new VmBusy(vmName);
     } else {
       await sleep(intervalMs);

@@ -20,7 +20,7 @@ const debug = createDebug('isr:daemon');
 const supervisorOptions = ['--max-semi-space-size=1', '--max-old-space-size=16'];
 
 /** How often is looked whether requests are answered, until they are. */
-const progressIntervalMs = 100;
+const progressIntervalMs = 20;
 
 /** Before another supervisor is started in place of one that died soon, or could not be started: twice as long each time. */
 const firstPauseMs = 500;

@@ -4,7 +4,7 @@
  * nothing but a little of Node.
  */
 import { execFile, spawn, type ChildProcess, type Serializable } from 'node:child_process';
-import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { RestartPolicy } from './restart-policy.js';
 import {
   inheritedFd,
@@ -259,8 +259,13 @@ function thisProcess(): { readonly pid: number; readonly startTime: number } {
   return { pid: process.pid, startTime: Number(fields[18]) };
 }
 
+/** A log that cannot be written, as on a full disk, must end nobody: as a stream it would. */
 function log(text: string): void {
-  process.stderr.write(`${new Date().toISOString()} supervisor: ${text}\n`);
+  try {
+    writeSync(2, `${new Date().toISOString()} supervisor: ${text}\n`);
+  } catch {
+    // Nobody can be told.
+  }
 }
 
 try {

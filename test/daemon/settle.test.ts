@@ -52,8 +52,12 @@ t.test('a worker that goes on meanwhile is the daemon', async (t) => {
   await writeRecord(paths, { pid: await deadProcess(), worker: { pid: await deadProcess() } });
   t.teardown(lockVm(paths, 'vm'));
   const settled = settleDaemon(paths, 'vm');
-  await writeRecord(paths, { pid: await deadProcess(), worker: { pid: living(t).pid } });
-  t.match(await settled, { state: 'alive' });
+  const worker = { pid: living(t).pid };
+  await writeRecord(paths, { pid: await deadProcess(), worker });
+  await sleep(200);
+  // Now it has a supervisor.
+  await writeRecord(paths, { pid: living(t).pid, worker });
+  t.match(await settled, { state: 'alive', record: { worker } });
 });
 
 t.test('a mount that is being made is none that can be used, and dies with its process', async (t) => {

@@ -57,7 +57,13 @@ t.test('an entry that cannot be read for want of a descriptor is not deleted', a
     open: (file, flags, mode) =>
       shortage === undefined ? nodeFiles.open(file, flags, mode) : Promise.reject(shortage),
   };
-  const cache = await LocalCache.open({ path, limitBytes: 2 ** 20, clock: new ManualClock(), files });
+  const cache = await LocalCache.open({
+    repositoryId,
+    path,
+    limitBytes: 1e6,
+    clock: new ManualClock(),
+    files,
+  });
   const blob = blobOf(1);
   t.equal(await put(cache, blob), true);
   shortage = systemError('EMFILE');
