@@ -146,12 +146,16 @@ export class Supervision {
   async #start({ mount, descriptors }: KeptMount): Promise<void> {
     this.#sinceMs = performance.now();
     const message: SuperviseMessage = { ...mount, restarts: this.restarts };
-    const child = spawn(process.execPath, [...supervisorOptions, programPath('supervisor'), mount.start.mount.vmName], {
-      cwd: '/',
-      detached: true,
-      // A foreground mount writes its result to the standard output.
-      stdio: ['pipe', 2, 2, 'ipc', descriptors.connection, descriptors.lock],
-    });
+    const child = spawn(
+      process.execPath,
+      [...supervisorOptions, programPath('supervisor'), mount.start.mount.vmName],
+      {
+        cwd: '/',
+        detached: true,
+        // A foreground mount writes its result to the standard output.
+        stdio: ['pipe', 2, 2, 'ipc', descriptors.connection, descriptors.lock],
+      },
+    );
     await once(child, 'spawn');
     child.stdin?.on('error', () => undefined).end(JSON.stringify(message));
     this.#supervisor = supervisorBelow(child, this.#listener());

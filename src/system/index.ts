@@ -13,4 +13,5 @@ export { leaveSharedDescriptors } from './own-descriptors.js';
 export { protectFromMemoryPressure, withIoFlusher, type Protection } from './protection.js';
 export { receiveDescriptor, socketPair } from './socket-pair.js';
 export { allocate, nextData, nextHole, punchHole, zeroRange } from './sparse.js';
+export { unforkedMemory, type UnforkedMemory } from './unforked-memory.js';
 export { waitFor, WaitSet, WakeDescriptor } from './wait-set.js';

@@ -16,6 +16,9 @@ interface Linux {
   readonly socketpair: (domain: number, type: number, protocol: number, fds: Int32Array) => number;
   readonly prctl: (option: number, two: number, three: number, four: number, five: number) => number;
   readonly unshare: (flags: number) => number;
+  readonly madvise: (memory: Uint8Array, lengthBytes: number, advice: number) => number;
+  /** memset(3) of no bytes, which answers where the memory lies. */
+  readonly addressOf: (memory: Uint8Array, byte: 0, lengthBytes: 0) => number | bigint;
   readonly recvmsg: (socket: number, message: object, flags: number) => number;
   readonly posix_fadvise: (fd: number, offsetBytes: number, lengthBytes: number, advice: number) => number;
   /** The error number of the last call on this thread; read it before anything else runs. */
@@ -64,6 +67,8 @@ function loadLinux(): Linux {
       'int prctl(int option, unsigned long two, unsigned long three, unsigned long four, unsigned long five)',
     ) as Linux['prctl'],
     unshare: call('int unshare(int flags)') as Linux['unshare'],
+    madvise: call('int madvise(void *memory, size_t bytes, int advice)') as Linux['madvise'],
+    addressOf: call('uintptr_t memset(void *memory, int byte, size_t bytes)') as Linux['addressOf'],
     posix_fadvise: call(
       'int posix_fadvise64(int fd, int64_t offset, int64_t length, int advice)',
     ) as Linux['posix_fadvise'],

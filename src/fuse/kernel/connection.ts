@@ -97,6 +97,7 @@ export class Connection {
     await this.#notifications.stop();
     this.#connected = false;
     await this.#threads.stop();
+    this.requests.memory.release();
     closeSync(this.#fd);
   }
 

@@ -1,6 +1,8 @@
 import { FileSystemError, type InodeNumber, type RequestId } from '../../fs/index.js';
 import { fuse_in_header, fuse_out_header, notifyCode, type OperationName } from './protocol.js';
+import { unforkedMemory } from '../../system/index.js';
 import type { Layout } from './layout.js';
+import { requestBytesMax } from './sizes.js';
 import { highAt, littleEndian, lowAt, readUint64, writeUint64 } from './wire.js';
 
 const uint32Range = 2 ** 32;
@@ -13,17 +15,22 @@ const pageBytes = 4096;
 const smallAnswerBytes = 8192;
 
 /**
- * Memory that requests arrive in. It is all there from the start: where the kernel would have to make a page for a
- * process that is being killed, the request fails instead of being left for the next process.
+ * Memory that requests arrive in. It is all there from the start and stays so: where the kernel would have to make a page for a
+ * process that is being killed, the request fails instead of being left for the next process. A change that the
+ * kernel writes back would be lost.
  */
 export class RequestMemory {
   readonly bytes: Buffer;
   readonly view: DataView;
+  /** No request arrives in it any more; what is in it stays as long as somebody refers to it. */
+  readonly release: () => void;
 
-  /** Memory of its own, or what several threads share. */
-  constructor(memory: number | SharedArrayBuffer) {
-    this.bytes = typeof memory === 'number' ? Buffer.allocUnsafeSlow(memory).fill(0) : Buffer.from(memory);
-    this.view = new DataView(this.bytes.buffer);
+  constructor(lengthBytes = requestBytesMax) {
+    const { bytes, release } = unforkedMemory(lengthBytes, 'own');
+    const { buffer, byteOffset, length } = bytes;
+    this.bytes = Buffer.from(buffer, byteOffset, length);
+    this.view = new DataView(buffer, byteOffset, length);
+    this.release = release;
   }
 }
 

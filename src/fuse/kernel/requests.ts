@@ -25,7 +25,7 @@ import { Resent } from './operations/resent.js';
 import { fuse_init_out, fuse_interrupt_in, opcode, type OperationName } from './protocol.js';
 import type { CachedRange } from './notifications.js';
 import { References } from './references.js';
-import { answerBytesMax, requestBytesMax } from './sizes.js';
+import { answerBytesMax } from './sizes.js';
 
 const debug = createDebug('isr:fuse');
 
@@ -54,7 +54,7 @@ export interface RequestsOptions {
  */
 export class Requests {
   /** Where the next request is to be put. */
-  memory = new RequestMemory(requestBytesMax);
+  memory = new RequestMemory();
   /** Resolves when the kernel has begun to use the mount; with undefined if it is too old. */
   readonly agreed: Promise<Agreement | undefined>;
   /** Called when a request that waited has been answered. */
@@ -175,7 +175,8 @@ export class Requests {
     if (exchange.opcode === opcode.WRITE) {
       // Its data lies in the request's memory, which is its own from now on.
       heldBytes += this.memory.bytes.length;
-      this.memory = new RequestMemory(requestBytesMax);
+      this.memory.release();
+      this.memory = new RequestMemory();
     }
     this.#heldBytes += heldBytes;
     this.#waiting.add(exchange);

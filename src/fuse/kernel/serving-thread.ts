@@ -14,7 +14,8 @@ const data = workerData as ServingThreadData;
 const { thread, deviceFd, waiting } = data;
 const turns = new Turns(data.turns);
 const reads = data.reads === undefined ? undefined : new ReadInPlace(new LocalReader(data.reads));
-const request = { bytes: new Uint8Array(data.memory), view: new DataView(data.memory) };
+const { buffer, byteOffset, length } = data.memory;
+const request = { bytes: data.memory, view: new DataView(buffer, byteOffset, length) };
 const waitSet = waiting === undefined ? undefined : new WaitSet(waiting.waitSetFd);
 
 while (turns.waitForTurn(thread) && serve());

@@ -2,7 +2,7 @@ import { closeSync, constants, openSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { programPath } from '../../base/index.js';
 import type { SharedLocalReads } from '../../resident/index.js';
-import { waitFor, WaitSet, WakeDescriptor } from '../../system/index.js';
+import { unforkedMemory, waitFor, WaitSet, WakeDescriptor, type UnforkedMemory } from '../../system/index.js';
 import { requestBytesMax } from './sizes.js';
 import { Turns, wake } from './turns.js';
 
@@ -12,7 +12,7 @@ export interface ServingThreadData {
   readonly deviceFd: number;
   readonly turns: SharedArrayBuffer;
   /** Where its requests arrive, and are handed over. */
-  readonly memory: SharedArrayBuffer;
+  readonly memory: Uint8Array;
   /** Undefined if only the main thread can read. */
   readonly reads: SharedLocalReads | undefined;
   /** For the thread that waits while there is nothing to do. */
@@ -39,7 +39,7 @@ export interface ServingListener {
  */
 export class ServingThreads {
   readonly #turns: Turns;
-  readonly #memories: Uint8Array[] = [];
+  readonly #memories: UnforkedMemory[] = [];
   readonly #workers: Worker[] = [];
   readonly #exits: Promise<unknown>[] = [];
   readonly #deviceFd: number;
@@ -104,7 +104,7 @@ export class ServingThreads {
     for (const [thread, memory] of this.#memories.entries()) {
       const lengthBytes = this.#turns.handedBytes(thread);
       if (lengthBytes === 0) continue;
-      into.set(memory.subarray(0, lengthBytes));
+      into.set(memory.bytes.subarray(0, lengthBytes));
       this.#turns.taken(thread);
       return lengthBytes;
     }
@@ -117,6 +117,7 @@ export class ServingThreads {
     this.#stopped = true;
     this.#signalEnd();
     await Promise.all(this.#exits);
+    for (const memory of this.#memories) memory.release();
     process.off('exit', this.#onExit);
     this.#turns.stopWaiting();
     this.#stop.close();
@@ -131,14 +132,13 @@ export class ServingThreads {
 
   #startThread(): number {
     const thread = this.#workers.length;
-    const memory = new SharedArrayBuffer(requestBytesMax);
-    // All of it is there from the start, see `RequestMemory`.
-    new Uint8Array(memory).fill(0);
+    // As that of `RequestMemory`.
+    const memory = unforkedMemory(requestBytesMax, 'shared');
     const workerData: ServingThreadData = {
       thread,
       deviceFd: this.#deviceFd,
       turns: this.#turns.shared,
-      memory,
+      memory: memory.bytes,
       reads: this.#reads,
       waiting:
         thread > 0
@@ -151,7 +151,7 @@ export class ServingThreads {
       // Modules that the program was told to load are not for this thread.
       execArgv: [],
     });
-    this.#memories.push(new Uint8Array(memory));
+    this.#memories.push(memory);
     this.#workers.push(worker);
     this.#exits.push(new Promise((resolve) => worker.once('exit', resolve)));
     worker.once('error', (error) => this.#listener.onFailure(error));
