@@ -8,6 +8,7 @@ const layers = [
   'daemon',
   'fuse',
   'fs',
+  'warm',
   'fetch',
   'trace',
   'host',

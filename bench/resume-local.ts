@@ -68,7 +68,7 @@ export async function benchResumeLocal(
     const exported = join(trial.root, 'exported');
     await publisher.isr(['export', vmName, exported, '--version', '2'], trial.url);
     const host = await trial.addHost();
-    await host.isr(['warm', vmName], trial.url);
+    await host.isr(['warm', vmName, '--all'], trial.url);
 
     const { stdout } = await run('findmnt', ['-no', 'FSTYPE', '-T', trial.root]);
     const disk = stdout.trim();

@@ -7,7 +7,7 @@ import { constants } from 'node:fs';
 import { mkdir, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ResourceStack } from '../../src/base/index.js';
-import { createFetcher, warmFiles } from '../../src/fetch/index.js';
+import { createFetcher } from '../../src/fetch/index.js';
 import { openOverlay, rootInode, type VmFileSystem } from '../../src/fs/index.js';
 import { mountFuseNative, mountKernel, type EngineName, type MountEngine } from '../../src/fuse/index.js';
 import {
@@ -18,6 +18,7 @@ import {
   type BlobReference,
 } from '../../src/repo/index.js';
 import { openStore } from '../../src/store/index.js';
+import { warmVersion } from '../../src/warm/index.js';
 import { overlayPrefix, servedPaths, type ServeConfig } from './served.js';
 
 const mebibyte = 1024 * 1024;
@@ -56,7 +57,15 @@ async function serve(config: ServeConfig, resources: ResourceStack): Promise<voi
       }),
     );
     const manifest = await loadManifest(manifestReference, fetcher);
-    await warmFiles(manifest, fetcher, { file: undefined, range: undefined }, {});
+    const { chunkBytes } = repository.header;
+    const version = {
+      manifest,
+      fetcher,
+      chunkBytes,
+      trace: undefined,
+      earlier: () => Promise.resolve(undefined),
+    };
+    await warmVersion(version, { scope: { kind: 'all' } }, {});
     const fileSystem = resources.use(
       await openOverlay({
         directory: overlay,

@@ -243,6 +243,18 @@ export const limits = {
   /** Chunks that warming looks at together to find neighbours. */
   warmWindowChunks: 512,
 
+  /** Files up to this size are device states and configurations, which a resume reads whole whatever the guest does. */
+  warmSmallFileBytes: 1024 * 1024,
+
+  /** Chunks that are here and wait to be put into a lookaside place as well. */
+  warmCopiesWaiting: 32,
+
+  /** What a prediction fetches of what is wanted first, to measure a link that was not measured yet. */
+  planProbeBytes: 1024 * 1024,
+
+  /** What a resume takes until the guest runs where all is local, for predictions (docs/benchmarks.md). */
+  resumeStartMs: 700,
+
   /** Warm ranges in memory at once, in transit or being verified. */
   warmRangesInFlight: 4,
 

@@ -46,6 +46,27 @@ export function parseRange(text: string): ByteSpan {
   return { offsetBytes, lengthBytes: endBytes - offsetBytes };
 }
 
+const durationUnits: Readonly<Record<string, number>> = {
+  ms: 1,
+  s: 1000,
+  m: 60_000,
+  min: 60_000,
+  h: 3_600_000,
+};
+
+/** Milliseconds of a time as people write it: `30s`, `500ms`, `1.5m`, `2h`. */
+export function parseDuration(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)(ms|s|m|min|h)$/.exec(text);
+  const durationMs = Number(match?.[1]) * (durationUnits[match?.[2] ?? ''] ?? Number.NaN);
+  if (durationMs > 0 && durationMs <= durationMsMax) return durationMs;
+  throw new InvalidInput(`${text} is not a time.`, {
+    remedy: 'Write a number and a unit, as 500ms, 30s, 5m or 2h.',
+  });
+}
+
+/** What a timer can wait for. */
+const durationMsMax = 2 ** 31 - 1;
+
 /** The fixed path of a VM: the same text on every host, so it must say the place in one way only. */
 export function parseMountPath(text: string): string {
   const problem = problemOfMountPath(text);

@@ -5,15 +5,8 @@ import type { ControlMessage, ControlMethod, ControlMethods } from './control-pr
 import { DaemonRestarted, DaemonSilent, NotMounted, RemoteError, UpgradeFailed } from './errors.js';
 import { workerProgram } from './worker-program.js';
 import type { Explanation } from './explain/index.js';
-import type { WarmRequest } from '../fetch/index.js';
-import type {
-  DaemonClient,
-  DaemonStatus,
-  PublishResult,
-  Resuming,
-  UnmountResult,
-  WarmResult,
-} from './types.js';
+import type { WarmPlan, WarmRequest, WarmResult, WarmScope } from '../warm/index.js';
+import type { DaemonClient, DaemonStatus, PublishResult, Resuming, UnmountResult } from './types.js';
 
 interface CallOptions {
   readonly signal?: AbortSignal | undefined;
@@ -26,10 +19,8 @@ const retryIntervalMs = 50;
 
 /** What is simply asked again when the daemon dies over it. */
 const repeatable: ReadonlySet<ControlMethod> = new Set<ControlMethod>([
-  'status',
-  'explain',
-  'flush',
-  'resuming',
+  ...(['status', 'explain', 'flush', 'resuming'] as const),
+  ...(['warm', 'planWarming'] as const),
 ]);
 
 /** A `DaemonClient` over the control socket. One connection a call; nothing to close. */
@@ -79,6 +70,10 @@ export class ControlClient implements DaemonClient {
     options: { readonly signal?: AbortSignal; readonly onProgress?: ProgressListener },
   ): Promise<WarmResult> {
     return this.#call('warm', request, options);
+  }
+
+  planWarming(scope: WarmScope, options: { readonly signal?: AbortSignal }): Promise<WarmPlan> {
+    return this.#call('planWarming', scope, options);
   }
 
   async upgrade(): Promise<void> {

@@ -4,9 +4,9 @@
  * Try it: `curl --unix-socket SOCKET -d '{}' http://isr/status`.
  */
 import type { Progress } from '../base/index.js';
-import type { WarmRequest } from '../fetch/index.js';
 import type { Explanation } from './explain/index.js';
-import type { DaemonStatus, PublishResult, Resuming, UnmountResult, WarmResult } from './types.js';
+import type { WarmPlan, WarmRequest, WarmResult, WarmScope } from '../warm/index.js';
+import type { DaemonStatus, PublishResult, Resuming, UnmountResult } from './types.js';
 import type { Program } from './supervisor-protocol.js';
 import type { WireError } from './errors.js';
 
@@ -16,6 +16,7 @@ export interface ControlMethods {
   flush: { parameters: Record<string, never>; result: null };
   publish: { parameters: { readonly releaseLease: boolean }; result: PublishResult };
   warm: { parameters: WarmRequest; result: WarmResult };
+  planWarming: { parameters: WarmScope; result: WarmPlan };
   resuming: { parameters: Resuming; result: null };
   upgrade: { parameters: { readonly program: Program }; result: null };
   unmount: { parameters: Record<string, never>; result: UnmountResult };

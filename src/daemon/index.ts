@@ -20,6 +20,7 @@ export { findDaemon, settleDaemon, type DaemonRecord } from './record.js';
 export { serveMount } from './serve.js';
 export { rememberHead } from './known-head.js';
 export { openRepository, VmSession, type SessionRequest } from './session.js';
+export { openVersion, type OpenVersion } from './open-version.js';
 export { dropLocalChanges } from './local-state.js';
 export { packRecordPath } from './pack-record.js';
 export { lockVm } from './vm-lock.js';
@@ -30,6 +31,5 @@ export type {
   PublishResult,
   Resuming,
   UnmountResult,
-  WarmResult,
   WithoutStore,
 } from './types.js';

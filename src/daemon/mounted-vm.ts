@@ -376,6 +376,7 @@ export class MountedVm {
         return null;
       },
       warm: (request, call) => session.warm(request, call),
+      planWarming: (scope, call) => session.planWarming(scope, call),
       upgrade: async ({ program }) => {
         const { unsupervised } = this.#processes();
         if (this.#supervision === undefined) throw new NotSupervised(session.vmName, unsupervised ?? '');

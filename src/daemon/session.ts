@@ -1,6 +1,6 @@
 import createDebug from 'debug';
 import { ResourceStack, systemErrorCode, type ProgressListener } from '../base/index.js';
-import { createFetcher, warmFiles, type Fetcher, type WarmRequest } from '../fetch/index.js';
+import type { Fetcher } from '../fetch/index.js';
 import { openOverlay, type VmFileSystem } from '../fs/index.js';
 import { readSeen, writeSeen, type HostHome, type VmPaths } from '../host/index.js';
 import {
@@ -23,6 +23,7 @@ import {
 import { openStore, StoreRefused, StoreUnreachable, type ObjectStore } from '../store/index.js';
 import type { FileLock } from '../system/index.js';
 import { likelyTouches } from '../trace/index.js';
+import type { WarmPlan, WarmRequest, WarmResult, WarmScope } from '../warm/index.js';
 import { announcementOf, findOwnBranch, findOwnCommit, isMadeFrom } from './announced-commit.js';
 import { EphemeralMount, VmBusy } from './errors.js';
 import { dropOverlay, takeInodeNumbers } from './inode-numbers.js';
@@ -42,8 +43,9 @@ import { GroundRecord } from './ground-record.js';
 import { rememberHead } from './known-head.js';
 import { PackRecord } from './pack-record.js';
 import { takeVmLock } from './vm-lock.js';
+import { openFetcher, OpenVersion } from './open-version.js';
 import { findKnownGround, isHeldElsewhere, LeaseWhenBack, loadLocalManifest } from './without-store.js';
-import type { PublishResult, UnmountResult, WarmResult, WithoutStore } from './types.js';
+import type { PublishResult, UnmountResult, WithoutStore } from './types.js';
 
 const debug = createDebug('isr:daemon:session');
 
@@ -277,12 +279,17 @@ export class VmSession implements AsyncDisposable {
     return { total, local };
   }
 
-  /** Fetches ahead of use into the local cache. */
+  /** Fetches ahead of use. */
   async warm(
     request: WarmRequest,
     options: { readonly signal?: AbortSignal; readonly onProgress?: ProgressListener },
   ): Promise<WarmResult> {
-    return warmFiles(await this.readManifest(options.signal), this.fetcher, request, options);
+    return this.#openVersion().warm(request, options);
+  }
+
+  /** What `warm` would do, and what a resume would take. */
+  async planWarming(scope: WarmScope, options: { readonly signal?: AbortSignal }): Promise<WarmPlan> {
+    return this.#openVersion().planWarming(scope, options);
   }
 
   /**
@@ -313,6 +320,16 @@ export class VmSession implements AsyncDisposable {
     const options = signal === undefined ? {} : { signal };
     this.#manifest ??= await loadManifest(originCommit(this.#base).manifest, this.fetcher, options);
     return this.#manifest;
+  }
+
+  /** What the overlay lies over; stays the session's. */
+  #openVersion(): OpenVersion {
+    return new OpenVersion({
+      ...{ home: this.#parts.request.home, repository: this.repository, history: this.history },
+      ...{ fetcher: this.fetcher, commit: originCommit(this.#base), version: this.#parts.request.version },
+      ofVersion: this.#base.kind === 'version' ? String(this.#base.commit.version) : this.#base.branch.name,
+      readManifest: (signal) => this.readManifest(signal),
+    });
   }
 
   /** Only a mount goes on. */
@@ -524,22 +541,7 @@ async function openParts(request: SessionRequest, resources: ResourceStack): Pro
       }
     : await begin(request, history, groundRequest, needsLease, awayAtOnce);
 
-  const fetcher = resources.use(
-    await createFetcher({
-      repository,
-      cachePath: home.cachePath,
-      localCacheBytes: () => home.localCacheBytesNow(),
-      repositoryId: repository.header.repositoryId,
-      memoryCacheBytes: home.configuration.memoryCacheBytes,
-      tiers: [...(request.tiers ?? []), ...home.configuration.tiers],
-      caps: {
-        bytesPerSecond: home.configuration.bytesPerSecond,
-        backgroundBytesPerSecond: home.configuration.backgroundBytesPerSecond,
-        requestsInFlight: home.configuration.requestsInFlight,
-      },
-      chunkBytes: repository.header.chunkBytes,
-    }),
-  );
+  const fetcher = resources.use(await openFetcher(home, repository, request.tiers ?? []));
   const manifest = ground.hasOverlay ? undefined : await manifestOf(ground, fetcher, away);
   const fileSystem = resources.use(
     await openOverlay({

@@ -1,10 +1,11 @@
 import type { ProgressListener } from '../base/index.js';
-import type { FetchStatus, WarmRequest } from '../fetch/index.js';
+import type { FetchStatus } from '../fetch/index.js';
 import type { Protection } from '../system/index.js';
 import type { Explanation } from './explain/index.js';
 import type { ReplayStatus } from './replay/index.js';
 import type { EngineName, EngineStatus } from '../fuse/index.js';
 import type { LeaseState } from '../repo/index.js';
+import type { WarmPlan, WarmRequest, WarmResult, WarmScope } from '../warm/index.js';
 
 export interface MountRequest {
   readonly vmName: string;
@@ -83,13 +84,6 @@ export interface PublishResult {
   readonly seconds: number;
 }
 
-export interface WarmResult {
-  readonly chunks: number;
-  readonly fetchedChunks: number;
-  readonly fetchedBytes: number;
-  readonly seconds: number;
-}
-
 export interface UnmountResult {
   /** Unpublished changes that stay on this host. */
   readonly dirtyBytes: number;
@@ -116,6 +110,8 @@ export interface DaemonClient {
     request: WarmRequest,
     options: { readonly signal?: AbortSignal; readonly onProgress?: ProgressListener },
   ): Promise<WarmResult>;
+  /** What `warm` would do, and what a resume would take. */
+  planWarming(scope: WarmScope, options: { readonly signal?: AbortSignal }): Promise<WarmPlan>;
   /**
    * A guest is about to be resumed: what it touches is recorded from now on, for the next time. Returns at once.
    */

@@ -7,6 +7,7 @@ import {
   type ChunkMap,
   type FileMap,
   type MapEntry,
+  type PlacedChunk,
 } from '../repo/index.js';
 import type { ChunkPlace } from '../resident/index.js';
 import { AbortScope } from './abort-scope.js';
@@ -141,9 +142,25 @@ export class VersionFile implements BaseFile {
   }
 
   async warm(offsetBytes: number, lengthBytes: number, options: WarmOptions): Promise<WarmResult> {
-    const first = Math.floor(offsetBytes / this.map.chunkBytes);
-    const end = Math.ceil((offsetBytes + lengthBytes) / this.map.chunkBytes);
+    const { first, end } = this.#chunkRange(offsetBytes, offsetBytes + lengthBytes);
     return this.#fetcher.warmChunks(this.#references(first, end - first, options), options);
+  }
+
+  placedChunks(
+    offsetBytes: number,
+    lengthBytes: number,
+    { fetchClass, signal }: FetchOptions,
+  ): AsyncGenerator<PlacedChunk, void> {
+    const { first, end } = this.#chunkRange(offsetBytes, offsetBytes + lengthBytes);
+    return this.#chunksFor({ fetchClass }).entries(
+      first,
+      end - first,
+      signal === undefined ? {} : { signal },
+    );
+  }
+
+  changedSince(earlier: FileMap, { fetchClass, signal }: FetchOptions): AsyncGenerator<PlacedChunk, void> {
+    return this.#chunksFor({ fetchClass }).changedSince(earlier, signal === undefined ? {} : { signal });
   }
 
   #chunkRange(startBytes: number, endBytes: number): { readonly first: number; readonly end: number } {

@@ -176,6 +176,10 @@ class TieredFetcher implements Fetcher {
     await this.#flights.keep(reference, kind, sealed);
   }
 
+  get rangeBytes(): number {
+    return this.#access.link.rangeBytes;
+  }
+
   openFile(map: FileMap): BaseFile {
     return new VersionFile(map, this, (options) => new ChunkMap(map, this.#readerFor(options), this.#nodes));
   }

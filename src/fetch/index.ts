@@ -1,5 +1,7 @@
 /** Chunk reads: tiers, in-flight sharing, priorities, decoding. Never knows FUSE. */
 export { CachePinsFull, LocalCacheUnusable } from './errors.js';
+export { rangesFor } from './pack-range.js';
+export { lookasideDirectory } from './tiers/lookaside-directory.js';
 export { createFetcher, type FetcherOptions } from './fetcher.js';
 export type { CacheFiles, LocalCacheStatus } from './local-cache.js';
 export {
@@ -46,8 +48,7 @@ export type {
   LinkStatus,
   SoughtBytes,
   TierStatus,
-  WarmOptions,
-  WarmResult,
+  WarmOptions as WarmChunksOptions,
+  WarmResult as WarmChunksResult,
 } from './types.js';
 export { versionBlobs, type VersionBlob } from './version-blobs.js';
-export { warmFiles, type WarmRequest } from './warm-files.js';

@@ -1,3 +1,4 @@
+import { limits } from '../base/index.js';
 import type { BlobReference, PackId } from '../repo/index.js';
 import type { ByteRange } from '../store/index.js';
 
@@ -33,7 +34,7 @@ export function endOf(reference: BlobReference): number {
 
 /**
  * Groups blobs so that each group is worth one request: of one pack, close together, of a span of at most `rangeBytes`.
- * Groups come in the order of their first members in `references`.
+ * Groups come in the order of that of their members which is first in `references`.
  */
 export function groupNeighbours(
   references: readonly BlobReference[],
@@ -45,7 +46,15 @@ export function groupNeighbours(
     if (members === undefined) byPack.set(reference.packId, [reference]);
     else members.push(reference);
   }
-  return [...byPack.values()].flatMap((members) => groupWithinPack(members, bounds));
+  const ranks = new Map(references.map((reference, rank) => [reference, rank]));
+  return [...byPack.values()]
+    .flatMap((members) => groupWithinPack(members, bounds))
+    .map((group) => ({
+      group,
+      rank: group.reduce((least, reference) => Math.min(least, ranks.get(reference) ?? Infinity), Infinity),
+    }))
+    .sort((one, other) => one.rank - other.rank)
+    .map(({ group }) => group);
 }
 
 function groupWithinPack(
@@ -66,4 +75,17 @@ function groupWithinPack(
     else groups.push((group = [reference]));
   }
   return groups;
+}
+
+/** The requests that bring blobs which are warmed in this order, if one may be so long. */
+export function rangesFor(references: readonly BlobReference[], rangeBytes: number): PackRange[] {
+  const ranges: PackRange[] = [];
+  for (let first = 0; first < references.length; first += limits.warmWindowChunks) {
+    const window = references.slice(first, first + limits.warmWindowChunks);
+    for (const group of groupNeighbours(window, { gapBytes: limits.warmGapBytes, rangeBytes })) {
+      const span = spanOf(group);
+      if (span !== undefined) ranges.push(span);
+    }
+  }
+  return ranges;
 }

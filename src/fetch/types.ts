@@ -1,4 +1,4 @@
-import type { BlobKind, BlobReader, BlobReference, FileMap, MapEntry } from '../repo/index.js';
+import type { BlobKind, BlobReader, BlobReference, FileMap, MapEntry, PlacedChunk } from '../repo/index.js';
 import type { ChunkPlace, SharedChunkCells } from '../resident/index.js';
 import type { LocalCacheStatus } from './local-cache.js';
 import type { DemandWait } from './stall-record.js';
@@ -90,6 +90,9 @@ export interface Fetcher extends BlobReader, AsyncDisposable {
    */
   keepSealed(reference: BlobReference, kind: BlobKind, sealed: Uint8Array): Promise<void>;
 
+  /** How long a request is that is not demand, by what is known of the link. */
+  readonly rangeBytes: number;
+
   /** The content of one file of a version. */
   openFile(map: FileMap): BaseFile;
 
@@ -138,6 +141,12 @@ export interface BaseFile {
 
   /** How many chunks of the file are not zero, and how many of these are local. Loads map nodes; chunk data is not read. */
   residency(options: FetchOptions): Promise<{ readonly chunks: number; readonly localChunks: number }>;
+
+  /** The chunks of a range that are not zero, ascending. Loads map nodes. The range may go past the end of the file. */
+  placedChunks(offsetBytes: number, lengthBytes: number, options: FetchOptions): AsyncIterable<PlacedChunk>;
+
+  /** The chunks that are not zero and have other content than in an earlier version of the file, ascending. Loads map nodes. */
+  changedSince(earlier: FileMap, options: FetchOptions): AsyncIterable<PlacedChunk>;
 
   /** Makes every chunk of a range local: `Fetcher.warmChunks`. The range may go past the end of the file. */
   warm(offsetBytes: number, lengthBytes: number, options: WarmOptions): Promise<WarmResult>;

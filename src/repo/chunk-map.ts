@@ -1,5 +1,6 @@
 import { setImmediate as eventLoopTurn } from 'node:timers/promises';
 import type { NodeCache } from './chunk-map/node-cache.js';
+import { changedChunks } from './chunk-map/changes.js';
 import { searchMap, type SoughtChunk } from './chunk-map/search.js';
 import { chunkCount, chunksBelow, type PlacedChunk } from './chunk-map/shape.js';
 import type { MapNode } from './format/map-node.js';
@@ -96,6 +97,14 @@ export class ChunkMap {
         if (reference !== 'zero') yield { index: run.first + position, reference };
       }
     }
+  }
+
+  /**
+   * The chunks that are not zero and have other content than in an earlier map of this file, ascending. What both have as a
+   * whole costs nothing. Rejects as `BlobReader.readBlob` does.
+   */
+  changedSince(earlier: FileMap, options: LoadOptions = {}): AsyncGenerator<PlacedChunk, void> {
+    return changedChunks(this.map, earlier, (reference) => this.#load(reference, options));
   }
 
   /** What the subtree of `height` under `entry`, which starts at chunk `start`, says of the chunks from `first` to `end`. */

@@ -34,6 +34,9 @@ t.test('every reference is in exactly one group, and a group is worth one reques
       if (new Set(counters).size !== layout.length || counters.length !== layout.length) {
         throw new Error('a reference is lost or double');
       }
+      const firsts = groups.map((group) => Math.min(...group.map((reference) => asked.indexOf(reference))));
+      if (firsts.some((first, position) => first < (firsts[position - 1] ?? -1)))
+        throw new Error('what is wanted first comes later');
       for (const group of groups) {
         const start = Math.min(...group.map((reference) => reference.offsetBytes));
         const end = Math.max(...group.map((reference) => reference.offsetBytes + reference.sealedBytes));

@@ -233,6 +233,38 @@ t.test('growing raises the tree, cutting lowers it', async (t) => {
   t.same(none, { sizeBytes: 0, chunkBytes, height: 0, root: 'zero' });
 });
 
+t.test('what changed since an earlier map is what two plain tables differ in', async () => {
+  await fc.assert(
+    fc.asyncProperty(edit, edit, async (first, second) => {
+      const nodes = new Nodes();
+      const sizes = [first, second].map(
+        ({ sizeChunks, partialBytes }) => Math.max(0, sizeChunks * chunkBytes - partialBytes) + 1,
+      );
+      const [size, nextSize] = sizes as [number, number];
+      const changesOf = (of: typeof first, sizeBytes: number) =>
+        inOrder(of, Math.ceil(sizeBytes / chunkBytes));
+      const earlier = await revise(nodes, undefined, size, changesOf(first, size));
+      const later = await revise(nodes, earlier, nextSize, changesOf(second, nextSize));
+      for (const [map, before] of [
+        [later, earlier],
+        [earlier, later],
+      ] as const) {
+        const ids = new Map(await entriesOf(nodes, before));
+        const expected = (await entriesOf(nodes, map)).filter(([index, id]) => ids.get(index) !== id);
+        const found: [number, BlobId][] = [];
+        const chunks = new ChunkMap(map, nodes, new NodeCache()).changedSince(before);
+        for await (const { index, reference } of chunks) found.push([index, reference.id]);
+        assert.deepEqual(found, expected);
+      }
+      nodes.forget();
+      const chunks = new ChunkMap(later, nodes, new NodeCache()).changedSince(later);
+      assert.deepEqual(await chunks.next(), { done: true, value: undefined });
+      assert.equal(nodes.reads, 0, 'what is the same is not looked at');
+    }),
+    { numRuns: 100 },
+  );
+});
+
 t.test('the next chunk with data and the next that is zero are those of a plain table', async (t) => {
   const sought = fc.constantFrom('data' as const, 'zero' as const);
   await fc.assert(

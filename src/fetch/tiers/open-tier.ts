@@ -1,9 +1,7 @@
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import type { Clock } from '../../base/index.js';
 import { localDirectoryOf, openStore } from '../../store/index.js';
-import { usageFile } from '../local-cache/layout.js';
 import { CacheTier } from './cache-tier.js';
+import { cacheAt } from './lookaside-directory.js';
 import { StoreTier } from './store-tier.js';
 import { Tier, type TierSource } from './tier.js';
 
@@ -41,9 +39,7 @@ class LateSource implements TierSource {
 async function openSource(place: string): Promise<TierSource> {
   const directory = localDirectoryOf(place);
   if (directory !== undefined) {
-    const cache = [directory, join(directory, 'cache', 'v1')].find((path) =>
-      existsSync(join(path, usageFile)),
-    );
+    const cache = cacheAt(directory);
     if (cache !== undefined) return new CacheTier(cache);
   }
   return new StoreTier(await openStore(place));

@@ -82,6 +82,12 @@ export class FakeVersion {
         fill(offsetBytes, into);
       },
       residency: () => Promise.resolve({ chunks: 0, localChunks: 0 }),
+      placedChunks: () => {
+        throw new Error('a file system does not ask which chunks there are');
+      },
+      changedSince: () => {
+        throw new Error('a file system knows of no earlier version');
+      },
       chunk: () => Promise.reject(new Error('a file system does not ask where chunks lie')),
       warm: (offsetBytes, lengthBytes, options) => {
         this.warmed.push({ offsetBytes, lengthBytes, options });

@@ -67,6 +67,12 @@ export class ResidentVersion {
         return Promise.resolve();
       },
       findSync: () => undefined,
+      placedChunks: () => {
+        throw new Error('nobody asks which chunks there are');
+      },
+      changedSince: () => {
+        throw new Error('nobody knows of an earlier version');
+      },
       find: () => Promise.reject(new Error('nobody looks for holes here')),
       residency: () => Promise.resolve({ chunks: 0, localChunks: 0 }),
       chunk: () => Promise.reject(new Error('a file system does not ask where chunks lie')),
