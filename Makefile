@@ -1,7 +1,7 @@
 # isr: the two commands a newcomer needs are `make demo` and `make test`; each does its own set-up.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: all setup compile build test exercise crash-lab survive demo bench format clean
+.PHONY: all setup compile build test exercise crash-lab survive demo bench bench-resume format clean
 
 all: build
 
@@ -49,6 +49,12 @@ demo: build ## The main job on a real guest.
 
 bench: build ## Measurements; JSON under bench/results/.
 	node build/bench/run.js
+
+bench_resume_options = GUEST LINK SUBJECTS RUNS RESIDENT APPEND PREPARED LIMIT_SECONDS
+
+bench-resume: build ## Resumes over a link, beside other ways; needs root. See docs/benchmarks.md.
+	scripts/setup-bench-resume
+	node build/bench/resume/main.js $(foreach name,$(bench_resume_options),$(call option,$(name)))
 
 format: build
 	npx --no-install prettier --write .

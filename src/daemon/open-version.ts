@@ -187,6 +187,7 @@ export async function openFetcher(
       requestsInFlight: configuration.requestsInFlight,
     },
     chunkBytes: repository.header.chunkBytes,
+    betweenDemands: home.configuration.betweenDemands,
   });
 }
 

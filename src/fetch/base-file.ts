@@ -48,12 +48,22 @@ export class VersionFile implements BaseFile {
   readonly #fetcher: Fetcher;
   readonly #chunksFor: (how: HowToFetch) => ChunkMap;
   readonly #chunks: ChunkMap;
+  readonly #betweenDemands: boolean;
   #fetchesAround = 0;
 
-  /** `chunksFor` gives the file's map, loading its nodes so. */
-  constructor(map: FileMap, fetcher: Fetcher, chunksFor: (how: HowToFetch) => ChunkMap) {
+  /**
+   * `chunksFor` gives the file's map, loading its nodes so. `betweenDemands`: whether neighbours of a demand are fetched while
+   * its link idles.
+   */
+  constructor(
+    map: FileMap,
+    fetcher: Fetcher,
+    chunksFor: (how: HowToFetch) => ChunkMap,
+    betweenDemands: boolean,
+  ) {
     this.map = map;
     this.#fetcher = fetcher;
+    this.#betweenDemands = betweenDemands;
     this.#chunksFor = chunksFor;
     this.#chunks = chunksFor({ fetchClass: 'demand' });
   }
@@ -211,7 +221,7 @@ export class VersionFile implements BaseFile {
   #readChunk(reference: BlobReference, chunkIndex: number, options: BlobFetchOptions): Promise<Uint8Array> {
     const isMiss = options.fetchClass === 'demand' && !this.#fetcher.isLocal(reference);
     const chunk = this.#fetcher.readChunk(reference, options);
-    if (isMiss) void this.#fetchAround(chunkIndex, chunk);
+    if (isMiss && this.#betweenDemands) void this.#fetchAround(chunkIndex, chunk);
     return chunk;
   }
 

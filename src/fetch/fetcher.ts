@@ -43,6 +43,8 @@ export interface FetcherOptions {
   /** The repository's: memory is divided into pieces of this size. */
   readonly chunkBytes: number;
   readonly caps?: LinkCaps;
+  /** Whether neighbours of a demand are fetched while its link idles (default). */
+  readonly betweenDemands?: boolean;
   /** Lookaside places, in the order in which they are asked before the store: see `openTier`. */
   readonly tiers?: readonly string[];
   readonly clock?: Clock;
@@ -74,6 +76,7 @@ export async function createFetcher(options: FetcherOptions): Promise<Fetcher> {
     memory: new ChunkMemory(options.memoryCacheBytes, options.chunkBytes),
     cachePath: options.cachePath,
     caps: options.caps ?? {},
+    betweenDemands: options.betweenDemands ?? true,
   });
 }
 
@@ -85,6 +88,7 @@ interface Parts {
   readonly memory: ChunkMemory;
   readonly cachePath: string;
   readonly caps: LinkCaps;
+  readonly betweenDemands: boolean;
 }
 
 /**
@@ -103,6 +107,7 @@ class TieredFetcher implements Fetcher {
   readonly #warming: Warming;
   readonly #cachePath: string;
   readonly #caps: LinkCaps;
+  readonly #betweenDemands: boolean;
   readonly #nodes = new NodeCache(limits.mapCacheBytes);
   #memoryHits = 0;
   #closing: Promise<void> | undefined;
@@ -115,6 +120,7 @@ class TieredFetcher implements Fetcher {
     this.#memory = parts.memory;
     this.#cachePath = parts.cachePath;
     this.#caps = parts.caps;
+    this.#betweenDemands = parts.betweenDemands;
     this.#warming = new Warming({
       ...parts,
       requireKept: (isKept) => this.#requireKept(isKept),
@@ -181,7 +187,12 @@ class TieredFetcher implements Fetcher {
   }
 
   openFile(map: FileMap): BaseFile {
-    return new VersionFile(map, this, (options) => new ChunkMap(map, this.#readerFor(options), this.#nodes));
+    return new VersionFile(
+      map,
+      this,
+      (options) => new ChunkMap(map, this.#readerFor(options), this.#nodes),
+      this.#betweenDemands,
+    );
   }
 
   status(): FetchStatus {

@@ -46,6 +46,7 @@ const fileSchema = v.strictObject({
       v.maxValue(256, 'must be at most 256'),
     ),
   ),
+  between_demands: v.optional(v.boolean('must be true or false')),
   codec_threads: v.optional(
     v.pipe(
       v.number('must be a number'),
@@ -86,6 +87,7 @@ export function mergeConfiguration(files: readonly ConfigurationFile[]): Configu
     bytesPerSecond: bytesPerSecond(said.bandwidth_mbps),
     backgroundBytesPerSecond: bytesPerSecond(said.background_mbps),
     requestsInFlight: said.requests_in_flight,
+    betweenDemands: said.between_demands ?? true,
     memoryCacheBytes: said.memory_cache ?? limits.memoryCacheBytes,
     rewritePercent: said.rewrite_percent ?? 100 * limits.layoutRewriteFraction,
     codecThreads: said.codec_threads ?? limits.codecThreads,

@@ -77,5 +77,7 @@ export interface Configuration {
   readonly memoryCacheBytes: number;
   /** How much a publish may store again of chunks that did not change, of what it stores of a resume's; 0: nothing. */
   readonly rewritePercent: number;
+  /** Whether neighbours of a demand are fetched while its link idles. Off only to measure what that is worth. */
+  readonly betweenDemands: boolean;
   readonly codecThreads: number;
 }

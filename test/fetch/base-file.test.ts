@@ -1,6 +1,7 @@
 import { mkdtemp, rm, truncate, writeFile, open } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { limits } from '../../src/base/index.js';
@@ -32,7 +33,11 @@ interface World {
   readonly file: (name: string) => BaseFile;
   readonly disk: Uint8Array;
   readonly sparse: Uint8Array;
-  readonly openFetcher: (cacheName: string, memoryCacheBytes?: number) => Promise<Fetcher>;
+  readonly openFetcher: (
+    cacheName: string,
+    memoryCacheBytes?: number,
+    betweenDemands?: boolean,
+  ) => Promise<Fetcher>;
   readonly manifest: Manifest;
 }
 
@@ -71,8 +76,13 @@ async function publishWorld(t: Test): Promise<World> {
   await publishSource[Symbol.asyncDispose]();
   if (published.outcome !== 'published') throw new Error(published.outcome);
 
-  const openFetcher = async (cacheName: string, memoryCacheBytes = 1e8): Promise<Fetcher> => {
+  const openFetcher = async (
+    cacheName: string,
+    memoryCacheBytes = 1e8,
+    betweenDemands = true,
+  ): Promise<Fetcher> => {
     const opened = await createFetcher({
+      betweenDemands,
       repository,
       cachePath: join(directory, cacheName),
       repositoryId: repository.header.repositoryId,
@@ -326,4 +336,17 @@ t.test('while demand waits for a chunk, the chunks around it come too', async (t
     2,
     'the manifest with the map, and what was wanted',
   );
+});
+
+t.test('unless nothing is wanted between demands', async (t) => {
+  const world = await publishWorld(t);
+  const disk = openFrom(await world.openFetcher('exact', 1e8, false), world.manifest, 'disk');
+  await disk.read(0, dirtyBuffer(1), replay);
+  world.store.hold();
+  const read = disk.read(10 * chunkBytes, dirtyBuffer(100), demand);
+  await until(() => world.store.holding > 0, 'the chunk');
+  await sleep(10 * limits.fetchAroundDelayMs);
+  t.equal(world.store.holding, 1);
+  world.store.release();
+  await read;
 });

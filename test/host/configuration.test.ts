@@ -28,6 +28,7 @@ t.test('without files everything has its default', async (t) => {
     backgroundBytesPerSecond: undefined,
     requestsInFlight: undefined,
     memoryCacheBytes: limits.memoryCacheBytes,
+    betweenDemands: true,
     rewritePercent: 5,
     codecThreads: limits.codecThreads,
   });
@@ -36,7 +37,7 @@ t.test('without files everything has its default', async (t) => {
 t.test('the file in the home wins over the file of the user, key by key', async (t) => {
   const configuration = await configure(shortDirectory(t), {
     user: 'repository = "file:///user"\nlocal_cache = "1G"\n',
-    home: 'repository = "file:///home"\nengine = "fuse-native"\nmemory_cache = 1048576\ncodec_threads = 3\nrewrite_percent = 0\n',
+    home: 'repository = "file:///home"\nengine = "fuse-native"\nmemory_cache = 1048576\nbetween_demands = false\ncodec_threads = 3\nrewrite_percent = 0\n',
   });
   t.same(configuration, {
     repository: 'file:///home',
@@ -47,6 +48,7 @@ t.test('the file in the home wins over the file of the user, key by key', async 
     backgroundBytesPerSecond: undefined,
     requestsInFlight: undefined,
     memoryCacheBytes: 2 ** 20,
+    betweenDemands: false,
     rewritePercent: 0,
     codecThreads: 3,
   });

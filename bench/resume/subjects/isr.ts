@@ -1,0 +1,76 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { TrialHost } from '../../../fixtures/trial-host.js';
+import type { DaemonStatus } from '../../../src/daemon/index.js';
+import { consoleSocket } from '../guests/bench-guest.js';
+import { vmName, type PreparedPart } from '../prepared.js';
+import type { Place, Resuming, Subject, SubjectFigures } from './subject.js';
+
+interface IsrOptions {
+  readonly name: string;
+  readonly title: string;
+  /** The repository that it resumes from. */
+  readonly part: PreparedPart;
+  /** Of `isr resume`. */
+  readonly options?: readonly string[];
+  /** config.toml of the host. */
+  readonly configuration?: string;
+}
+
+function isr(options: IsrOptions): Subject {
+  const { name, title, part } = options;
+  return { name, title, serves: part, begin: (place) => beginIsr(place, options) };
+}
+
+export const isrSubjects: readonly Subject[] = [
+  isr({ name: 'isr-trace', title: 'isr resume, with a trace', part: 'learned' }),
+  isr({ name: 'isr-first', title: 'isr resume, first ever', part: 'first' }),
+  isr({
+    name: 'isr-no-prefetch',
+    title: 'isr resume --no-prefetch',
+    part: 'learned',
+    options: ['--no-prefetch'],
+  }),
+  isr({
+    name: 'isr-exact',
+    title: 'one chunk a demand, nothing else',
+    part: 'learned',
+    options: ['--no-prefetch'],
+    configuration: 'between_demands = false\n',
+  }),
+];
+
+/** A host that has the key, and nothing of the VM. */
+async function beginIsr(place: Place, options: IsrOptions): Promise<Resuming> {
+  const { prepared, link, directory } = place;
+  const url = `${link.url}/${options.part}`;
+  const mountPath = join(directory, 'vm');
+  await mkdir(mountPath);
+  const host = new TrialHost(join(directory, 'home'));
+  await host.isr(['key', 'import', join(prepared.root, 'key')], url);
+  if (options.configuration !== undefined)
+    await writeFile(join(host.home, 'config.toml'), options.configuration);
+  const { run } = await host.vmPaths(prepared.repositoryId, vmName);
+  return {
+    consolePath: join(run, consoleSocket),
+    async resume() {
+      await host.isr(['resume', vmName, '--at', mountPath, ...(options.options ?? [])], url);
+    },
+    figures: () => figuresOf(host, url),
+    async bringAll() {
+      await host.isr(['warm', vmName], url);
+    },
+    [Symbol.asyncDispose]: () => host.killGuestAndUnmount(prepared.repositoryId, vmName),
+  };
+}
+
+async function figuresOf(host: TrialHost, url: string): Promise<SubjectFigures> {
+  const status = await host.isr<DaemonStatus>(['status', vmName], url);
+  const { requests, waitMs } = status.fetch.fetches.demand;
+  const { fetches, trouble, link, memoryHits, localHits } = status.fetch;
+  return {
+    demandFaults: requests,
+    stalledMs: Math.round(waitMs),
+    details: { fetches, trouble, link, memoryHits, localHits, replay: status.replay, engine: status.engine },
+  };
+}
