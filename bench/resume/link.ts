@@ -196,7 +196,11 @@ http {
   server {
     listen 127.0.0.1:${serverPort};
     # Blocks of s3backer, which were compressed when they were made.
-    location /s3backer/ { add_header Content-Encoding deflate; }
+    location /s3backer/ {
+      add_header Content-Encoding deflate;
+      # It leaves a mark that it has mounted.
+      dav_methods PUT DELETE;
+    }
   }
 }
 `;

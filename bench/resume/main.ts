@@ -32,6 +32,13 @@ const linkDefaults = '100/20,1000/1';
 /** The link of the summary. */
 const judgedLink: LinkKind = { mbps: 100, rttMs: 20 };
 
+/** Somebody wants it to end: what runs is given up and cleaned up. */
+const stop = new AbortController();
+for (const name of ['SIGINT', 'SIGTERM'] as const)
+  process.once(name, () => {
+    stop.abort(new Error(`stopped by ${name}`));
+  });
+
 const { values } = parseArgs({
   options: {
     guest: { type: 'string' },
@@ -72,8 +79,12 @@ async function main(): Promise<void> {
           for (let turn = 0; turn < chosen.length; turn += 1) {
             const subject = chosen[(turn + round) % chosen.length];
             if (subject === undefined || performance.now() > deadlineMs) continue;
+            stop.signal.throwIfAborted();
             const untilResident = values.resident === 'yes' && round === 0;
-            const record = await runSubject({ prepared, link, subject, revision, untilResident });
+            const record = await runSubject({
+              ...{ prepared, link, subject, revision, untilResident },
+              signal: stop.signal,
+            });
             await addRun(record);
             sayRun(record);
           }

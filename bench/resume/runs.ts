@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { dropPageCache } from '../support/page-cache.js';
@@ -32,6 +32,8 @@ export interface RunRecord {
   readonly at: string;
   /** The commit of isr, with a plus sign where files were changed. */
   readonly revision: string;
+  /** Processes that wanted a processor, on average over the minute before: little, where the figures count. */
+  readonly load: number;
   /** From the start of the command. */
   readonly seconds: Moments;
   /** Received over the link, headers included. */
@@ -51,13 +53,14 @@ export interface RunOptions {
   readonly revision: string;
   /** Whether to go on until everything is local, which takes as long as a copy. */
   readonly untilResident: boolean;
+  readonly signal: AbortSignal;
 }
 
 /** Resumes the guest once, with cold caches. Throws if it is another guest, or what it read is not what it was. */
 export async function runSubject(options: RunOptions): Promise<RunRecord> {
   const { prepared, link, subject } = options;
   const directory = await mkdtemp(join(tmpdir(), 'isr-br-'));
-  const signal = AbortSignal.timeout(runTimeoutMs);
+  const signal = AbortSignal.any([options.signal, AbortSignal.timeout(runTimeoutMs)]);
   let resuming: Resuming | undefined;
   try {
     resuming = await subject.begin({ prepared, link, directory, signal });
@@ -76,6 +79,7 @@ async function measure(options: RunOptions, resuming: Resuming, signal: AbortSig
   const sentAtStart = await link.sentBytes();
   const receivedBytes = async (): Promise<number> => (await link.receivedBytes()) - atStart;
   const date = new Date();
+  const [load = Number.NaN] = loadavg();
 
   const timeline: number[] = [];
   const sampling = setInterval(() => {
@@ -114,6 +118,7 @@ async function measure(options: RunOptions, resuming: Resuming, signal: AbortSig
     subject: subject.name,
     at: date.toISOString(),
     revision,
+    load,
     seconds: { first: secondsAt(begun.atMs), work: secondsAt(done.atMs), resident },
     bytes: {
       first: firstBytes,

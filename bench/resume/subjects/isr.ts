@@ -3,16 +3,21 @@ import { join } from 'node:path';
 import { TrialHost } from '../../../fixtures/trial-host.js';
 import type { DaemonStatus } from '../../../src/daemon/index.js';
 import { consoleSocket } from '../guests/bench-guest.js';
-import { vmName, type PreparedPart } from '../prepared.js';
+import { vmName, type Prepared, type PreparedPart } from '../prepared.js';
 import type { Place, Resuming, Subject, SubjectFigures } from './subject.js';
+import { stageWrongTrace } from './wrong-trace.js';
 
 interface IsrOptions {
   readonly name: string;
   readonly title: string;
   /** The repository that it resumes from. */
   readonly part: PreparedPart;
+  /** Makes the part where it is not there yet. */
+  readonly stage?: (prepared: Prepared) => Promise<void>;
   /** Of `isr resume`. */
   readonly options?: readonly string[];
+  /** A part that lies on a disk of the new host, and is a lookaside place. */
+  readonly tier?: PreparedPart;
   /** config.toml of the host. */
   readonly configuration?: string;
 }
@@ -38,11 +43,24 @@ export const isrSubjects: readonly Subject[] = [
     options: ['--no-prefetch'],
     configuration: 'between_demands = false\n',
   }),
+  isr({
+    name: 'isr-older-tier',
+    title: 'isr resume, with a trace, older version at hand',
+    part: 'learned',
+    tier: 'first',
+  }),
+  isr({
+    name: 'isr-wrong-trace',
+    title: 'isr resume, trace entirely wrong',
+    part: 'wrong',
+    stage: stageWrongTrace,
+  }),
 ];
 
 /** A host that has the key, and nothing of the VM. */
 async function beginIsr(place: Place, options: IsrOptions): Promise<Resuming> {
   const { prepared, link, directory } = place;
+  await options.stage?.(prepared);
   const url = `${link.url}/${options.part}`;
   const mountPath = join(directory, 'vm');
   await mkdir(mountPath);
@@ -54,7 +72,8 @@ async function beginIsr(place: Place, options: IsrOptions): Promise<Resuming> {
   return {
     consolePath: join(run, consoleSocket),
     async resume() {
-      await host.isr(['resume', vmName, '--at', mountPath, ...(options.options ?? [])], url);
+      const tier = options.tier === undefined ? [] : ['--tier', join(prepared.root, options.tier)];
+      await host.isr(['resume', vmName, '--at', mountPath, ...tier, ...(options.options ?? [])], url);
     },
     figures: () => figuresOf(host, url),
     async bringAll() {
