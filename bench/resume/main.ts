@@ -81,12 +81,19 @@ async function main(): Promise<void> {
             if (subject === undefined || performance.now() > deadlineMs) continue;
             stop.signal.throwIfAborted();
             const untilResident = values.resident === 'yes' && round === 0;
-            const record = await runSubject({
-              ...{ prepared, link, subject, revision, untilResident },
-              signal: stop.signal,
-            });
-            await addRun(record);
-            sayRun(record);
+            try {
+              const record = await runSubject({
+                ...{ prepared, link, subject, revision, untilResident },
+                signal: stop.signal,
+              });
+              await addRun(record);
+              sayRun(record);
+            } catch (error) {
+              // The others can go on; but the suite has failed.
+              stop.signal.throwIfAborted();
+              process.exitCode = 1;
+              say(`${guest.name}, ${linkName(kind)}, ${subject.name} FAILED: ${String(error)}`);
+            }
           }
         }
       } finally {

@@ -56,7 +56,14 @@ export const others: readonly Subject[] = [
       parameters: [
         ...['-f', '--force', '--quiet', '--accessType=public-read', `--baseURL=${link.url}/`],
         ...[`--prefix=${file}/`, `--size=${lengthBytes}`, `--blockSize=${s3backerBlockBytes}`],
-        ...['--md5CacheSize=0', '--blockCacheSize=4096', '--blockCacheThreads=20', '--compress=1'],
+        ...[
+          '--md5CacheSize=0',
+          '--md5CacheTime=0',
+          '--minWriteDelay=0',
+          '--blockCacheSize=4096',
+          '--blockCacheThreads=20',
+          '--compress=1',
+        ],
         ...['s3backer', mountPath],
       ],
       file: 'file',
