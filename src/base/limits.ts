@@ -240,8 +240,8 @@ export const limits = {
   demandRangeBytes: 1024 * 1024,
   demandGapBytes: 4 * 1024,
 
-  /** Chunks that warming looks at together to find neighbours. */
-  warmWindowChunks: 512,
+  /** Chunks among which warming looks for neighbours of the one that is wanted next. */
+  warmLookAheadChunks: 512,
 
   /** Files up to this size are device states and configurations, which a resume reads whole whatever the guest does. */
   warmSmallFileBytes: 1024 * 1024,

@@ -1,6 +1,5 @@
 /** Chunk reads: tiers, in-flight sharing, priorities, decoding. Never knows FUSE. */
 export { CachePinsFull, LocalCacheUnusable } from './errors.js';
-export { rangesFor } from './pack-range.js';
 export { lookasideDirectory } from './tiers/lookaside-directory.js';
 export { createFetcher, type FetcherOptions } from './fetcher.js';
 export type { CacheFiles, LocalCacheStatus } from './local-cache.js';
@@ -52,3 +51,4 @@ export type {
   WarmResult as WarmChunksResult,
 } from './types.js';
 export { versionBlobs, type VersionBlob } from './version-blobs.js';
+export { requestsFor } from './upcoming-blobs.js';

@@ -1,4 +1,3 @@
-import { limits } from '../base/index.js';
 import type { BlobReference, PackId } from '../repo/index.js';
 import type { ByteRange } from '../store/index.js';
 
@@ -75,17 +74,4 @@ function groupWithinPack(
     else groups.push((group = [reference]));
   }
   return groups;
-}
-
-/** The requests that bring blobs which are warmed in this order, if one may be so long. */
-export function rangesFor(references: readonly BlobReference[], rangeBytes: number): PackRange[] {
-  const ranges: PackRange[] = [];
-  for (let first = 0; first < references.length; first += limits.warmWindowChunks) {
-    const window = references.slice(first, first + limits.warmWindowChunks);
-    for (const group of groupNeighbours(window, { gapBytes: limits.warmGapBytes, rangeBytes })) {
-      const span = spanOf(group);
-      if (span !== undefined) ranges.push(span);
-    }
-  }
-  return ranges;
 }

@@ -3,9 +3,9 @@ import type { BlobReference } from '../repo/index.js';
 import { AbortScope } from './abort-scope.js';
 import type { Flights } from './flights.js';
 import type { LocalCache } from './local-cache.js';
-import { groupNeighbours } from './pack-range.js';
 import type { StoreAccess } from './store-access.js';
 import { Turnstile } from './turnstile.js';
+import { UpcomingBlobs } from './upcoming-blobs.js';
 import type { FetchOptions, WarmOptions, WarmResult } from './types.js';
 
 export interface WarmingOptions {
@@ -44,37 +44,44 @@ export class Warming {
       if (fetched) result.fetchedBytes += reference.sealedBytes;
       options.onChunk?.(reference, fetched);
     };
-    let window: BlobReference[] = [];
-    for await (const reference of references) {
-      if (options.signal?.aborted === true) throw new Cancelled('Warming');
-      if (this.#localCache.has(reference, 'chunk')) {
-        note(reference, false);
-        continue;
-      }
-      window.push(reference);
-      if (window.length < limits.warmWindowChunks) continue;
-      await this.#warmWindow(window, options, note);
-      window = [];
-    }
-    await this.#warmWindow(window, options, note);
-    return result;
-  }
-
-  async #warmWindow(window: readonly BlobReference[], options: WarmOptions, note: Note): Promise<void> {
     const scope = new AbortScope(options.signal);
-    const warmGroup = async (group: readonly BlobReference[]): Promise<void> => {
-      if (scope.signal.aborted) throw new Cancelled('Warming');
-      await this.#warmGroup(group, { fetchClass: options.fetchClass, signal: scope.signal }, note);
+    const upcoming = this.#upcoming(references, { ...options, signal: scope.signal }, note);
+    const lane = async (): Promise<void> => {
+      for (let group = await upcoming.next(); group !== undefined; group = await upcoming.next()) {
+        const blobs = group;
+        await this.#ranges.run(async () => {
+          if (scope.signal.aborted) throw new Cancelled('Warming');
+          await this.#warmGroup(blobs, { fetchClass: options.fetchClass, signal: scope.signal }, note);
+        });
+      }
     };
+    const lanes = Array.from({ length: limits.warmRangesInFlight }, lane);
     try {
-      const groups = groupNeighbours(window, {
-        gapBytes: limits.warmGapBytes,
-        rangeBytes: this.#access.link.rangeBytes,
-      });
-      await Promise.all(groups.map((group) => this.#ranges.run(() => warmGroup(group))));
+      await Promise.all(lanes);
+      return result;
     } finally {
       scope.end();
+      await Promise.allSettled(lanes);
+      await upcoming.close();
     }
+  }
+
+  /** The groups that are not local, each decided on when there is room for it. */
+  #upcoming(
+    references: Iterable<BlobReference> | AsyncIterable<BlobReference>,
+    options: WarmOptions,
+    note: Note,
+  ): Groups {
+    return new Groups(
+      references,
+      () => this.#access.link.rangeBytes,
+      (reference) => {
+        if (options.signal?.aborted === true) throw new Cancelled('Warming');
+        const isLocal = this.#localCache.has(reference, 'chunk');
+        if (isLocal) note(reference, false);
+        return !isLocal;
+      },
+    );
   }
 
   /** Brings what is not local of a group with one request, and whatever is under way already with its own. */
@@ -91,5 +98,45 @@ export class Warming {
         note(reference, true);
       }),
     );
+  }
+}
+
+/** What of a stream of blobs goes with the next request. */
+class Groups {
+  readonly #blobs: Iterator<BlobReference> | AsyncIterator<BlobReference>;
+  readonly #rangeBytes: () => number;
+  readonly #isWanted: (reference: BlobReference) => boolean;
+  readonly #upcoming = new UpcomingBlobs();
+  #isAtEnd = false;
+  /** Callers take turns: the stream has one reader. */
+  #last: Promise<unknown> = Promise.resolve();
+
+  constructor(
+    blobs: Iterable<BlobReference> | AsyncIterable<BlobReference>,
+    rangeBytes: () => number,
+    isWanted: (reference: BlobReference) => boolean,
+  ) {
+    this.#blobs = Symbol.asyncIterator in blobs ? blobs[Symbol.asyncIterator]() : blobs[Symbol.iterator]();
+    this.#rangeBytes = rangeBytes;
+    this.#isWanted = isWanted;
+  }
+
+  next(): Promise<readonly BlobReference[] | undefined> {
+    const group = this.#last.then(async () => {
+      while (!this.#isAtEnd && this.#upcoming.wantsMore(this.#rangeBytes())) {
+        const result = await this.#blobs.next();
+        if (result.done === true) this.#isAtEnd = true;
+        else if (this.#isWanted(result.value)) this.#upcoming.add(result.value);
+      }
+      return this.#upcoming.take(this.#rangeBytes());
+    });
+    this.#last = group.catch(() => undefined);
+    return group;
+  }
+
+  /** Ends the stream, when nobody waits for it any more. */
+  async close(): Promise<void> {
+    await this.#last;
+    if (!this.#isAtEnd) await this.#blobs.return?.();
   }
 }

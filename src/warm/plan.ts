@@ -1,5 +1,5 @@
 import { limits } from '../base/index.js';
-import { rangesFor } from '../fetch/index.js';
+import { requestsFor } from '../fetch/index.js';
 import { likelyTouches } from '../trace/index.js';
 import { warmOrder, type WantedChunk } from './order.js';
 import { firstPause, resumeSeconds, transferSeconds, type Link, type Load } from './predict.js';
@@ -58,7 +58,7 @@ export async function planWarming(
   const link = linkOf(version);
   const loadOf = (chunks: readonly WantedChunk[]): Load => {
     const references = chunks.filter((chunk) => absent.has(chunk)).map(({ reference }) => reference);
-    return { bytes: sealedBytes(references), requests: rangesFor(references, fetcher.rangeBytes).length };
+    return { bytes: sealedBytes(references), requests: requestsFor(references, fetcher.rangeBytes) };
   };
   const predict = (chunks: readonly WantedChunk[]): Prediction => {
     const load = loadOf(chunks);

@@ -512,7 +512,7 @@ t.test('warming brings neighbours with few requests, and keeps no plaintext', as
 
 t.test('a long warming takes references only as fast as it works', async (t) => {
   const lab = await openLab(t);
-  const chunks = await putChunks(lab.store, 1, limits.warmWindowChunks + 10, 64);
+  const chunks = await putChunks(lab.store, 1, 5 * limits.warmLookAheadChunks, 64);
   let taken = 0;
   async function* references() {
     for (const { reference } of chunks) {
@@ -522,8 +522,10 @@ t.test('a long warming takes references only as fast as it works', async (t) => 
   }
   lab.store.hold();
   const warm = lab.fetcher.warmChunks(references(), background);
-  await until(() => lab.store.holding === 1, 'the first window');
-  t.equal(taken, limits.warmWindowChunks);
+  await until(() => lab.store.holding > 0, 'the first request');
+  await settle();
+  const ahead = (1 + limits.warmRangesInFlight) * limits.warmLookAheadChunks;
+  t.ok(taken <= ahead && taken < chunks.length, `${taken} taken`);
   lab.store.release();
   t.match(await warm, { chunks: chunks.length, fetchedChunks: chunks.length });
 });
