@@ -221,6 +221,8 @@ export class CrashedVm implements AsyncDisposable {
         ...this.#history,
         place === undefined ? 'The last operations on files:' : 'The last operations on this page:',
         ...shown.map(describeOperation),
+        ...(place === undefined ? [] : ['The last operations on files:']),
+        ...(place === undefined ? [] : logged.slice(-tailLines).map(describeOperation)),
         'The last lines of daemon.log:',
         ...this.#vm.logTail(logTailLines),
       ].join('\n'),
