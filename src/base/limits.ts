@@ -17,10 +17,10 @@ export const limits = {
   packUploadsInFlight: 2,
 
   /**
-   * Packs of an earlier attempt whose chunks a publish knows at once, around the last one that was of use (2 GiB of
-   * chunks, 3 MB of memory); and reads of their indexes that are under way at once.
+   * Packs of earlier attempts, or stored ahead, whose chunks a publish knows at once, around the last one that was of use
+   * (16 GiB of chunks that were stored ahead, 33 MB of memory); and reads of their indexes that are under way at once.
    */
-  earlierPacksKnown: 64,
+  earlierPacksKnown: 1024,
   earlierPackReadsInFlight: 8,
 
   /** Packs of unfinished publishes that a host remembers: 2 TiB of chunks, 2 MB on disk. */
@@ -402,6 +402,20 @@ export const limits = {
    * part of those that it stores anyway. Stored bytes stay close to what changed.
    */
   layoutRewriteFraction: 0.05,
+
+  /**
+   * A chunk counts as quiet when it was not written for this long, up to twice as long. Pages that are changed through a
+   * mapping reach the daemon when the kernel writes them back, some 35 seconds later and as often again: less than that
+   * would take the pages that change all the time for quiet ones.
+   */
+  trickleQuietMs: 60_000,
+
+  /** What is stored ahead with one pack, so that uploads come in short pieces; less than the least waits for more. */
+  trickleRoundBytes: 16 * 1024 * 1024,
+  trickleRoundBytesMin: 2 * 1024 * 1024,
+
+  /** Chunks that were stored ahead and are remembered, so that equal ones are stored once. */
+  trickleIdsRemembered: 131_072,
 
   /** Waits of programs that are recorded one by one, about 300 bytes each; and files that are told apart in their sums. */
   stallsRecorded: 2048,

@@ -13,6 +13,7 @@ export interface MountOptions {
   readonly engine?: string;
   readonly allowOther?: true;
   readonly tier?: readonly string[];
+  readonly trickle?: boolean;
 }
 
 export function addMountOptions(command: Command): Command {
@@ -22,6 +23,8 @@ export function addMountOptions(command: Command): Command {
     .option('--ephemeral', 'take no lease; changes are thrown away at unmount')
     .option('--engine <name>', 'what carries kernel requests: kernel (default on Linux) or fuse-native')
     .addOption(tierOption())
+    .option('--trickle', 'while it is mounted, upload changes that have been quiet ahead of the next publish')
+    .option('--no-trickle', 'do not (default, unless `trickle` in config.toml says otherwise)')
     .option('--allow-other', 'other users of this host may use the mount');
 }
 
@@ -38,6 +41,10 @@ export function mountRequest(
     engine: parseEngine(options.engine ?? configuration.engine ?? defaultEngine),
     allowOther: options.allowOther === true,
     tiers: (options.tier ?? []).map(placeOfTier),
+    trickle:
+      (options.trickle ?? configuration.trickle)
+        ? { bytesPerSecond: configuration.trickleBytesPerSecond }
+        : undefined,
   };
 }
 

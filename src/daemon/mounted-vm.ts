@@ -140,6 +140,7 @@ export class MountedVm {
       const mounted = new MountedVm(session, engine, supervision, mountPath, resources);
       await mounted.#announce();
       session.repository.codec.start();
+      if (request.mount.trickle !== undefined) session.startTrickle(request.mount.trickle);
       await mounted.#explain(request.mount.resuming !== undefined, takeOver !== undefined);
       // After a crash the guest runs already.
       if (takeOver === undefined) mounted.#run = mounted.#beginRun(request.mount.resuming);
@@ -184,6 +185,7 @@ export class MountedVm {
       withoutStore: session.withoutStore,
       fetch: session.fetcher.status(),
       replay: this.#run?.replay,
+      trickle: session.trickle,
     };
   }
 

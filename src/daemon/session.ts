@@ -42,6 +42,7 @@ import { freezeWhenClosed } from './freeze-when-closed.js';
 import { GroundRecord } from './ground-record.js';
 import { rememberHead } from './known-head.js';
 import { PackRecord } from './pack-record.js';
+import { Trickle, type TrickleOptions, type TrickleStatus } from './trickle/index.js';
 import { takeVmLock } from './vm-lock.js';
 import { openFetcher, OpenVersion } from './open-version.js';
 import { findKnownGround, isHeldElsewhere, LeaseWhenBack, loadLocalManifest } from './without-store.js';
@@ -121,6 +122,7 @@ export class VmSession implements AsyncDisposable {
   #base: Origin;
   #manifest: Manifest | undefined;
   readonly #packs: PackRecord;
+  #trickle: Trickle | undefined;
   #lease: HeldLease | undefined;
   #publishing: Promise<PublishResult> | undefined;
   /** The version that the overlay is, unless it was changed since; it could not become empty then. */
@@ -225,6 +227,24 @@ export class VmSession implements AsyncDisposable {
     }
   }
 
+  /** Begins to store what is quiet ahead of the next publish, where there can be one. Once. */
+  startTrickle(options: TrickleOptions): void {
+    const { repository, fetcher, fileSystem } = this;
+    const canPublish =
+      !this.ephemeral &&
+      this.#origin.kind === 'version' &&
+      repository.store.capabilities.writes &&
+      repository.secrets.signingSeed !== undefined;
+    if (!canPublish) return;
+    const parts = { ...options, repository, fetcher, fileSystem, packs: this.#packs };
+    this.#trickle = this.#parts.resources.use(new Trickle(parts));
+  }
+
+  /** Undefined where nothing is stored ahead. */
+  get trickle(): TrickleStatus | undefined {
+    return this.#trickle?.status();
+  }
+
   /** Resolves when no publish is under way: closing earlier would take the ground from under it. */
   async whenPublished(): Promise<void> {
     await this.#publishing?.catch(() => undefined);
@@ -232,7 +252,7 @@ export class VmSession implements AsyncDisposable {
 
   /** Moving a pin keeps no change waiting. */
   async #publishAndFollow(options: PublishOptions): Promise<PublishResult> {
-    const result = await this.#publish(options);
+    const result = await this.#publishWithoutTrickle(options);
     const origin = this.#origin;
     if (result.outcome !== 'published' || origin.kind === 'branch' || this.#manifest === undefined)
       return result;
@@ -240,6 +260,19 @@ export class VmSession implements AsyncDisposable {
     const { repositoryId } = this.repository.header;
     await followWithPin(origin.commit, this.#manifest, { home, repositoryId, fetcher: this.fetcher });
     return result;
+  }
+
+  /** What is stored ahead, and which packs it is in, stays as it is meanwhile. */
+  async #publishWithoutTrickle(options: PublishOptions): Promise<PublishResult> {
+    let isPublished = false;
+    await this.#trickle?.pause();
+    try {
+      const result = await this.#publish(options);
+      isPublished = true;
+      return result;
+    } finally {
+      this.#trickle?.goOn({ isPublished });
+    }
   }
 
   async #publish(options: PublishOptions): Promise<PublishResult> {
@@ -297,6 +330,7 @@ export class VmSession implements AsyncDisposable {
    * changes stay on this host; those of an ephemeral session go with it.
    */
   async conclude(): Promise<UnmountResult> {
+    await this.#trickle?.pause();
     await this.#leaseWhenBack?.[Symbol.asyncDispose]();
     await this.#adoptEarlier();
     const { bytes: dirtyBytes, changedFiles } = this.dirty();

@@ -1,5 +1,6 @@
 import type { ProgressListener } from '../base/index.js';
 import type { FetchStatus } from '../fetch/index.js';
+import type { TrickleOptions, TrickleStatus } from './trickle/index.js';
 import type { Protection } from '../system/index.js';
 import type { Explanation } from './explain/index.js';
 import type { ReplayStatus } from './replay/index.js';
@@ -21,6 +22,8 @@ export interface MountRequest {
   readonly tiers?: readonly string[];
   /** A guest is resumed from it next: see `DaemonClient.resuming`. */
   readonly resuming?: Resuming;
+  /** Store changes that have been quiet ahead of the next publish; undefined: do not. */
+  readonly trickle?: TrickleOptions | undefined;
 }
 
 export interface Resuming {
@@ -73,6 +76,8 @@ export interface DaemonStatus {
   readonly fetch: FetchStatus;
   /** Undefined unless a resume here had a trace to replay. */
   readonly replay: ReplayStatus | undefined;
+  /** Undefined unless changes are stored ahead of the next publish. */
+  readonly trickle: TrickleStatus | undefined;
 }
 
 export interface PublishResult {

@@ -12,6 +12,7 @@ import {
   statSync,
   writeSync,
 } from 'node:fs';
+import { open as openLater } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { limits, systemErrorCode } from '../base/index.js';
@@ -199,6 +200,21 @@ export class DataFile {
       }
     } catch (error) {
       throw localDiskError(error, `reading ${this.#path}`);
+    }
+  }
+
+  /** Has the kernel read a range into memory, waiting for that on another thread. Best effort: `read` tells what is wrong. */
+  async load(offsetBytes: number, lengthBytes: number): Promise<void> {
+    if (!this.#exists) return;
+    try {
+      const file = await openLater(this.#path);
+      try {
+        await file.read(Buffer.allocUnsafe(lengthBytes), 0, lengthBytes, offsetBytes);
+      } finally {
+        await file.close();
+      }
+    } catch {
+      // The file may just have been removed.
     }
   }
 

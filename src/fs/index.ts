@@ -12,6 +12,7 @@ export {
   readOverlaySummary,
   type OverlaySummary,
 } from './overlay-directory.js';
+export type { QuietChunks } from './quiet-chunks.js';
 export type { TouchListener } from './first-touches.js';
 export type { AnnouncedCommits } from './records.js';
 export { notLocal, rootInode } from './types.js';

@@ -67,6 +67,8 @@ interface OverlayParts {
  */
 export class Overlay {
   readonly table: InodeTable;
+  /** Told of every write, when it is acknowledged. Must not throw. */
+  onWrite: ((file: FileInode, firstPage: number, pageCount: number) => void) | undefined;
   readonly #options: OverlayOptions;
   readonly #dataFiles: DataFiles;
   readonly #journal: Journal;
@@ -245,6 +247,7 @@ export class Overlay {
     const first = Math.floor(offsetBytes / pageBytes);
     const count = Math.ceil(endBytes / pageBytes) - first;
     this.#acknowledge(file, first, count, Math.max(content.sizeBytes, endBytes), timeNs);
+    this.onWrite?.(file, first, count);
   }
 
   /** Acknowledges zeros in a range whose edges were loaded, and a new size. */
@@ -258,6 +261,8 @@ export class Overlay {
     this.#dirty.add(file);
     const { first, count } = file.content.storeZeros(range.startBytes, range.endBytes, edges);
     this.#acknowledge(file, first, count, range.sizeBytes, timeNs);
+    const firstPage = Math.floor(range.startBytes / pageBytes);
+    this.onWrite?.(file, firstPage, Math.ceil(range.endBytes / pageBytes) - firstPage);
   }
 
   /** An inode has lost a user: a handle, or the kernel. */

@@ -22,6 +22,7 @@ import { NameSpace, type NamesChange } from './name-space.js';
 import { Overlay } from './overlay.js';
 import { OpenFileTable } from './open-file-table.js';
 import { overlayPublishSource } from './publish-source.js';
+import { QuietChunks } from './quiet-chunks.js';
 import { RangeCopies } from './range-copies.js';
 import type { AnnouncedCommits, AttributePatch, Change, StoredInode } from './records.js';
 import {
@@ -480,6 +481,13 @@ export class VmFileSystem implements FileSystem, AsyncDisposable {
   /** Lets changes go on. Idempotent. */
   thaw(): void {
     this.#gate.open();
+  }
+
+  /** From now on tells which chunks are quiet, so that they can be stored ahead of a publish. Of several the last counts. */
+  quietChunks(chunkBytes: number): QuietChunks {
+    const quiet = new QuietChunks(this.#overlay.table, chunkBytes);
+    this.#overlay.onWrite = (file, first, count) => quiet.wrote(file, first, count);
+    return quiet;
   }
 
   /** What to publish; `chunkBytes` is the repository's. Only while frozen. */

@@ -38,6 +38,8 @@ const fileSchema = v.strictObject({
   tiers: v.optional(v.array(text, 'must be a list of directories and URLs')),
   bandwidth_mbps: v.optional(megabits),
   background_mbps: v.optional(megabits),
+  trickle: v.optional(v.boolean('must be true or false')),
+  trickle_mbps: v.optional(megabits),
   requests_in_flight: v.optional(
     v.pipe(
       v.number('must be a number'),
@@ -88,6 +90,8 @@ export function mergeConfiguration(files: readonly ConfigurationFile[]): Configu
     backgroundBytesPerSecond: bytesPerSecond(said.background_mbps),
     requestsInFlight: said.requests_in_flight,
     betweenDemands: said.between_demands ?? true,
+    trickle: said.trickle ?? false,
+    trickleBytesPerSecond: bytesPerSecond(said.trickle_mbps),
     memoryCacheBytes: said.memory_cache ?? limits.memoryCacheBytes,
     rewritePercent: said.rewrite_percent ?? 100 * limits.layoutRewriteFraction,
     codecThreads: said.codec_threads ?? limits.codecThreads,

@@ -74,6 +74,9 @@ export interface Configuration {
   readonly bytesPerSecond: number | undefined;
   readonly backgroundBytesPerSecond: number | undefined;
   readonly requestsInFlight: number | undefined;
+  /** Upload changes that have been quiet ahead of the next publish; and at most so much of them. */
+  readonly trickle: boolean;
+  readonly trickleBytesPerSecond: number | undefined;
   readonly memoryCacheBytes: number;
   /** How much a publish may store again of chunks that did not change, of what it stores of a resume's; 0: nothing. */
   readonly rewritePercent: number;

@@ -47,7 +47,9 @@ export {
   type DirectorySourceOptions,
 } from './publish/directory-source.js';
 export { SourceChanged, SourceUnreadable, UnsupportedFile } from './publish/errors.js';
-export type { WantedChunk } from './publish/layout.js';
+export { EarlierPacks, type StoredChunks } from './publish/earlier-packs.js';
+export type { SourceChunk, WantedChunk } from './publish/layout.js';
+export { storeAhead, type StoreAheadRequest } from './publish/store-ahead.js';
 export { publishVersion, type Published, type PublishRequest } from './publish/publish.js';
 export { manifestPaths } from './manifest-paths.js';
 export { verifyVersion, type VerifyReport, type VerifyRequest } from './verify.js';

@@ -320,11 +320,11 @@ async function ensureMounted(
     return { client: running, mountPath: running.mountPath, byUs: false };
   }
   options.onStep?.('mounting');
-  const { version, mountPath, ephemeral, engine, allowOther, tiers = [] } = options;
+  const { version, mountPath, ephemeral, engine, allowOther, tiers = [], trickle } = options;
   const client = await mountVm({
     ...target,
     mount: {
-      ...{ vmName: target.vmName, version, mountPath, ephemeral, engine, allowOther, tiers },
+      ...{ vmName: target.vmName, version, mountPath, ephemeral, engine, allowOther, tiers, trickle },
       ...(step === 'resuming' ? { resuming: resumingWith(options) } : {}),
     },
     ...(options.signal === undefined ? {} : { signal: options.signal }),

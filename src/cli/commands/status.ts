@@ -172,6 +172,7 @@ function describeMounted(vm: LocalVm, mount: DaemonStatus, here: HostIdentity): 
     ...fetch.tiers.map((tier) => ['Tier', describeTier(tier)] as [string, string]),
     ['Trouble', describeTrouble(fetch.trouble)],
     ...(mount.replay === undefined ? [] : [['Replay', describeReplay(mount.replay)] as [string, string]]),
+    ...(mount.trickle === undefined ? [] : [['Ahead', describeTrickle(mount)] as [string, string]]),
     ['Requests', `${engine.requests} through ${engine.name}, ${engine.requestsWaiting} waiting`],
     ['Errors', describeErrors(mount)],
     ['Daemon', `process ${daemon.workerPid}, ${formatBytes(daemon.residentBytes)} resident`],
@@ -268,6 +269,15 @@ function describeReplay({
 }: NonNullable<DaemonStatus['replay']>): string {
   const progress = `${localChunks} of ${formatCount(chunks, 'chunk')} on this host, ${pulledChunks} in the page cache`;
   return isDone ? `done: ${progress}` : progress;
+}
+
+/** What of the changes is in the store before they are published. */
+function describeTrickle({ trickle, dirtyBytes }: DaemonStatus): string {
+  if (trickle === undefined) return 'nothing';
+  const { aheadBytes, uploadedBytes, lastError, isUploading } = trickle;
+  const share = `${formatBytes(Math.min(aheadBytes, dirtyBytes))} of what is unpublished is stored already, ${formatBytes(uploadedBytes)} uploaded`;
+  if (lastError !== undefined) return `${share}; the last try failed: ${lastError}`;
+  return isUploading ? `${share}, and more on its way` : share;
 }
 
 function describeErrors({ engine, fetch }: DaemonStatus): string {

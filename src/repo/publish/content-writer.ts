@@ -17,7 +17,7 @@ import type {
   SourceInode,
 } from '../types.js';
 import { inOrder, type Jobs } from '../in-order.js';
-import type { EarlierPacks } from './earlier-packs.js';
+import type { StoredChunks } from './earlier-packs.js';
 import {
   chooseRewrites,
   findLayout,
@@ -42,7 +42,7 @@ export interface ContentWriterOptions {
   readonly onLaidOut: (doneBytes: number) => void;
   readonly signal: AbortSignal | undefined;
   /** Chunks that need not be stored again. */
-  readonly earlierPacks: EarlierPacks;
+  readonly earlierPacks: StoredChunks;
   /** Called before a pack of chunks is uploaded; waited for. */
   readonly onPackBegun: ((packId: PackId) => Promise<void>) | undefined;
   /** What of `layOut` may be stored again though it did not change, as a part of what is stored of it anyway. */
@@ -132,6 +132,11 @@ export class ContentWriter {
     const budgetBytes = changedBytes * this.#options.rewriteFraction;
     if (budgetBytes < 1) return;
     await this.#storeAhead(rewriteSteps(chooseRewrites(await this.#placed(inPlace), budgetBytes)));
+  }
+
+  /** Stores what of these chunks is not zero, nor what the base has. Only where no file is written. */
+  async storeChunks(chunks: readonly SourceChunk[]): Promise<void> {
+    await this.#storeAhead(this.#stepsOf(chunks));
   }
 
   /** The new maps of the files, in the same order. What they refer to is stored when `finish` has resolved. */

@@ -11,14 +11,22 @@ interface LoadedPack {
   readonly chunks: readonly BlobReference[];
 }
 
+/** Chunks that are in the store already. */
+export interface StoredChunks {
+  /** Sealed bytes of chunks that `find` has answered; each is asked for once. */
+  readonly usedBytes: number;
+  /** Where a chunk with this id is. Errors: those of the store. */
+  find(id: BlobId): Promise<BlobReference | undefined>;
+}
+
 /**
  * Chunks in packs that an earlier attempt of a publish has uploaded. What they hold is asked of the store, so that a
  * pack that is not there (any more) is never referred to.
  *
- * An attempt meets its chunks in the order in which the one before did, so only packs around the last one that was of
- * use are known at a time: `limits.earlierPacksKnown` of them.
+ * Of more than `limits.earlierPacksKnown` packs, those are known at a time that are around the last one which was of use: an
+ * attempt meets its chunks in the order in which the one before did.
  */
-export class EarlierPacks {
+export class EarlierPacks implements StoredChunks {
   readonly #repository: Repository;
   readonly #options: RequestOptions;
   readonly #packIds: readonly PackId[];
@@ -36,12 +44,10 @@ export class EarlierPacks {
     this.#options = options;
   }
 
-  /** Bytes of chunks that `find` has answered; each is asked for once. */
   get usedBytes(): number {
     return this.#usedBytes;
   }
 
-  /** Where a chunk with this id is stored already, if an earlier attempt did that. Errors: those of the store. */
   async find(id: BlobId): Promise<BlobReference | undefined> {
     if (this.#nextPosition === 0) await this.#loadFirst();
     const found = this.#known.get(id);
@@ -66,6 +72,7 @@ export class EarlierPacks {
 
   /** Packs that were never uploaded do not count. */
   async #loadFirst(): Promise<void> {
+    if (this.#packIds.length <= limits.earlierPacksKnown) return this.#load(this.#packIds.length);
     const half = limits.earlierPacksKnown / 2;
     while (this.#loaded.size <= half && this.#nextPosition < this.#packIds.length) {
       await this.#load(this.#nextPosition + half);

@@ -1,0 +1,1 @@
+export { Trickle, type TrickleOptions, type TrickleStatus } from './trickle.js';
