@@ -18,9 +18,9 @@ export const limits = {
 
   /**
    * Packs of earlier attempts, or stored ahead, whose chunks a publish knows at once, around the last one that was of use
-   * (16 GiB of chunks that were stored ahead, 33 MB of memory); and reads of their indexes that are under way at once.
+   * (8 GiB of chunks that were stored ahead, 17 MB of memory); and reads of their indexes that are under way at once.
    */
-  earlierPacksKnown: 1024,
+  earlierPacksKnown: 512,
   earlierPackReadsInFlight: 8,
 
   /** Packs of unfinished publishes that a host remembers: 2 TiB of chunks, 2 MB on disk. */

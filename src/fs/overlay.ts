@@ -231,6 +231,8 @@ export class Overlay {
     const pagesBefore = content.pages.end;
     this.commit(change);
     if (content.sizeBytes >= bytesBefore) return;
+    const firstPage = Math.floor(content.sizeBytes / pageBytes);
+    this.onWrite?.(file, firstPage, Math.ceil(bytesBefore / pageBytes) - firstPage);
     this.#dirty.add(file);
     content.clearTail();
     const firstGone = Math.ceil(content.sizeBytes / pageBytes);

@@ -90,7 +90,7 @@ export class QuietChunks {
         if (this.#isQuiet(file, chunk)) {
           const { given } = this.#agesOf(file);
           given.add(chunk);
-          source ??= new QuietFile(file, this.#chunkBytes, given);
+          if (source?.sizeBytes !== content.sizeBytes) source = new QuietFile(file, this.#chunkBytes, given);
           yield { file: source, index: chunk };
         }
         looked += 1;

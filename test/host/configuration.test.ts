@@ -27,6 +27,8 @@ t.test('without files everything has its default', async (t) => {
     bytesPerSecond: undefined,
     backgroundBytesPerSecond: undefined,
     requestsInFlight: undefined,
+    trickle: false,
+    trickleBytesPerSecond: undefined,
     memoryCacheBytes: limits.memoryCacheBytes,
     betweenDemands: true,
     rewritePercent: 5,
@@ -37,7 +39,7 @@ t.test('without files everything has its default', async (t) => {
 t.test('the file in the home wins over the file of the user, key by key', async (t) => {
   const configuration = await configure(shortDirectory(t), {
     user: 'repository = "file:///user"\nlocal_cache = "1G"\n',
-    home: 'repository = "file:///home"\nengine = "fuse-native"\nmemory_cache = 1048576\nbetween_demands = false\ncodec_threads = 3\nrewrite_percent = 0\n',
+    home: 'repository = "file:///home"\nengine = "fuse-native"\nmemory_cache = 1048576\nbetween_demands = false\ncodec_threads = 3\nrewrite_percent = 0\ntrickle = true\ntrickle_mbps = 8\n',
   });
   t.same(configuration, {
     repository: 'file:///home',
@@ -47,6 +49,8 @@ t.test('the file in the home wins over the file of the user, key by key', async 
     bytesPerSecond: undefined,
     backgroundBytesPerSecond: undefined,
     requestsInFlight: undefined,
+    trickle: true,
+    trickleBytesPerSecond: 1e6,
     memoryCacheBytes: 2 ** 20,
     betweenDemands: false,
     rewritePercent: 0,
@@ -63,6 +67,7 @@ t.test('what cannot be used is refused by name', async (t) => {
     ['memory_cache = true', /bad value for memory_cache: it must be a size/],
     ['codec_threads = 0', /bad value for codec_threads: it must be at least 1/],
     ['rewrite_percent = 101', /bad value for rewrite_percent: it must be at most 100/],
+    ['trickle = 8', /bad value for trickle: it must be true or false/],
     ['repository = ""', /bad value for repository: it must not be empty/],
     ['home = "/x"', /unknown key: home/],
     ['repository = ', /not valid TOML \(line 1/],

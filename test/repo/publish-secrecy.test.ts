@@ -3,7 +3,15 @@ import { mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import { limits } from '../../src/base/index.js';
-import { directorySource, loadManifest, Repository, type VersionNumber } from '../../src/repo/index.js';
+import {
+  directorySource,
+  EarlierPacks,
+  loadManifest,
+  Repository,
+  storeAhead,
+  type PublishSource,
+  type VersionNumber,
+} from '../../src/repo/index.js';
 import { setUserAttribute } from '../../src/system/index.js';
 import { openStore } from '../../src/store/index.js';
 import { host, patternChunk, publish } from './publish-support.js';
@@ -71,7 +79,7 @@ t.test('nothing in a repository says what is in it', async (t) => {
   t.ok(text.includes(forbidden.get('piece of content 0')!), 'the patterns would be found in plaintext');
 });
 
-/** Two versions, a branch and a lease. Answers what the manifest says. */
+/** Two versions, what was stored ahead of them, a branch and a lease. Answers what the manifest says. */
 async function writeHistory(repository: Repository, vm: string): Promise<string> {
   const secretHost = { ...host, hostName: names.host };
   const history = repository.history(names.vm);
@@ -83,6 +91,7 @@ async function writeHistory(repository: Repository, vm: string): Promise<string>
     const source = await directorySource(vm, { chunkBytes });
     const request = { vmName: names.vm, mountPath: names.mountPath, host: secretHost, source, parent, lease };
     const published = await publish(repository, request);
+    await storeAllAhead(repository, source);
     await source[Symbol.asyncDispose]();
     if (published.outcome !== 'published') throw new Error(published.outcome);
     parent = published.commit.version;
@@ -91,6 +100,20 @@ async function writeHistory(repository: Repository, vm: string): Promise<string>
   }
   await history.saveBranch({ ...(await history.commit(1 as VersionNumber)), host: secretHost });
   return manifest;
+}
+
+/** Packs that no version refers to. */
+async function storeAllAhead(repository: Repository, source: PublishSource): Promise<void> {
+  const chunks = [...source.inodes()].flatMap((inode) =>
+    inode.kind === 'file' && inode.content.sizeBytes > 0 ? [{ file: inode.content, index: 0 }] : [],
+  );
+  const storedBytes = await storeAhead({
+    ...{ repository, reader: repository.blobs, chunks, stored: new EarlierPacks(repository, [], {}) },
+    onSealed: () => Promise.resolve(),
+    onPackBegun: () => Promise.resolve(),
+    signal: new AbortController().signal,
+  });
+  if (storedBytes === 0) throw new Error('nothing was stored');
 }
 
 function digest(bytes: Uint8Array): Buffer {

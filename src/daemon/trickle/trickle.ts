@@ -20,6 +20,8 @@ export interface TrickleOptions {
   readonly bytesPerSecond: number | undefined;
   /** Default: `limits.trickleQuietMs`. */
   readonly quietMs?: number | undefined;
+  /** What is quiet waits for more until it is so much. Default: `limits.trickleRoundBytesMin`. */
+  readonly roundBytesMin?: number | undefined;
 }
 
 export interface TrickleParts extends TrickleOptions {
@@ -33,7 +35,7 @@ export interface TrickleParts extends TrickleOptions {
 
 /** How far publishing ahead is. */
 export interface TrickleStatus {
-  /** Of the unpublished bytes, in whole chunks: stored already, and not written since. */
+  /** Of what is unpublished, in whole chunks: in the store already, and not written since. */
   readonly aheadBytes: number;
   /** What was uploaded for that, and for what was written again since. */
   readonly uploadedBytes: number;
@@ -61,6 +63,8 @@ export class Trickle implements AsyncDisposable {
   #uploadedBytes = 0;
   #rounds = 0;
   #isUploading = false;
+  /** Given out, and not in the store yet. */
+  #round: SourceChunk[] = [];
   #lastError: string | undefined;
 
   /** Begins at once. */
@@ -77,8 +81,9 @@ export class Trickle implements AsyncDisposable {
   }
 
   status(): TrickleStatus {
+    const roundBytes = this.#round.length * this.#parts.repository.header.chunkBytes;
     return {
-      aheadBytes: this.#quiet.givenBytes,
+      aheadBytes: Math.max(0, this.#quiet.givenBytes - roundBytes),
       uploadedBytes: this.#uploadedBytes,
       rounds: this.#rounds,
       isUploading: this.#isUploading,
@@ -118,25 +123,41 @@ export class Trickle implements AsyncDisposable {
   /** Stores what is quiet now. Never rejects. */
   async #pass(signal: AbortSignal): Promise<void> {
     const { chunkBytes } = this.#parts.repository.header;
+    const leastBytes = this.#parts.roundBytesMin ?? limits.trickleRoundBytesMin;
     const most = Math.max(1, Math.floor(limits.trickleRoundBytes / chunkBytes));
-    const least = Math.max(1, Math.floor(limits.trickleRoundBytesMin / chunkBytes));
-    let round: SourceChunk[] = [];
+    const least = Math.max(1, Math.floor(leastBytes / chunkBytes));
     for await (const chunk of this.#quiet.next()) {
-      round.push(chunk);
-      if (round.length < most && !signal.aborted) continue;
-      const isStored = !signal.aborted && (await this.#store(round, signal));
-      if (!isStored) this.#quiet.giveBack(round);
-      round = [];
-      if (!isStored) return;
+      this.#round.push(chunk);
+      if (signal.aborted) break;
+      if (this.#round.length >= most && !(await this.#storeRound(signal))) return;
     }
-    const isStored = round.length >= least && !signal.aborted && (await this.#store(round, signal));
-    if (!isStored) this.#quiet.giveBack(round);
+    if (this.#round.length >= least) await this.#storeRound(signal);
+    this.#giveBack();
   }
 
-  /** Answers whether they are in the store. */
-  async #store(chunks: readonly SourceChunk[], signal: AbortSignal): Promise<boolean> {
-    const { repository, fetcher, packs, bytesPerSecond } = this.#parts;
+  /** Answers whether to go on. */
+  async #storeRound(signal: AbortSignal): Promise<boolean> {
     const startMs = performance.now();
+    const storedBytes = signal.aborted ? undefined : await this.#store(this.#round, signal);
+    if (storedBytes === undefined) {
+      this.#giveBack();
+      return false;
+    }
+    this.#round = [];
+    const { bytesPerSecond } = this.#parts;
+    const tookMs = performance.now() - startMs;
+    const capMs = bytesPerSecond === undefined ? 2 * tookMs : (storedBytes / bytesPerSecond) * 1000;
+    return this.#slept(Math.max(0, capMs - tookMs), signal);
+  }
+
+  #giveBack(): void {
+    this.#quiet.giveBack(this.#round);
+    this.#round = [];
+  }
+
+  /** Answers what was uploaded for them; undefined if it came to nothing. */
+  async #store(chunks: readonly SourceChunk[], signal: AbortSignal): Promise<number | undefined> {
+    const { repository, fetcher, packs } = this.#parts;
     this.#isUploading = true;
     const sealed: BlobReference[] = [];
     try {
@@ -153,15 +174,11 @@ export class Trickle implements AsyncDisposable {
       this.#rounds += 1;
       this.#uploadedBytes += bytes;
       this.#lastError = undefined;
-      this.#isUploading = false;
-      const tookMs = performance.now() - startMs;
-      const capMs = bytesPerSecond === undefined ? 0 : (bytes / bytesPerSecond) * 1000 - tookMs;
-      await this.#slept(bytesPerSecond === undefined ? tookMs : Math.max(0, capMs), signal);
-      return true;
+      return bytes;
     } catch (error) {
       debug('a round failed: %o', error);
       if (!signal.aborted) this.#lastError = error instanceof Error ? error.message : String(error);
-      return false;
+      return undefined;
     } finally {
       this.#isUploading = false;
     }
