@@ -221,6 +221,12 @@ export const limits = {
   warmRangeBytesMax: 4 * 1024 * 1024,
 
   /**
+   * One request of a replay, beside which a guest makes demands: half of what the link holds, at least so much of its time (a
+   * request costs a millisecond of processor time), and at least about a chunk; and before the link is known.
+   */
+  replayRange: { bytesUnknown: 256 * 1024, bytesMin: 32 * 1024, msMin: 4 },
+
+  /**
    * Lookaside places: how long one may take over a blob before it counts as failed; after how many look-ups it is judged
    * by what they saved; how long one that does not pay is left alone; and what is remembered of the packs that it lacks.
    */

@@ -85,6 +85,22 @@ export class LinkEstimate {
     return Math.min(limits.warmRangeBytesMax, Math.max(limits.warmRangeBytesMin, bytes));
   }
 
+  /**
+   * The length of a range that is replayed: a guest is about to want something that nobody foresaw, which then waits behind it. Two
+   * of these keep the link busy.
+   */
+  get replayRangeBytes(): number {
+    const { bytesUnknown, bytesMin, msMin } = limits.replayRange;
+    const bytes = this.#bytesIn((this.roundTripMs ?? 0) / 2, msMin) ?? bytesUnknown;
+    return Math.min(limits.warmRangeBytesMax, Math.max(bytesMin, bytes));
+  }
+
+  /** Bytes of ranges to have on their way while a guest waits: what the link holds, so that little queues up before its demand. */
+  get windowBesideDemandBytes(): number {
+    const { bytesUnknown, bytesMin, msMin } = limits.replayRange;
+    return Math.max(bytesMin, this.#bytesIn(1.25 * (this.roundTripMs ?? 0), msMin) ?? 2 * bytesUnknown);
+  }
+
   /** Bytes of ranges to have on their way: what keeps the link busy, and no more, since a demand waits behind them. */
   get windowBytes(): number {
     const bytes = this.#bytesIn(2 * (this.roundTripMs ?? 0), limits.warmRangeMsMin / 2);

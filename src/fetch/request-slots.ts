@@ -23,7 +23,7 @@ export interface SlotLimits {
    * Bytes of requests other than demand that may be on their way before another is begun. One always may, so that a
    * window which is smaller than a request does not end everything.
    */
-  readonly windowBytes: () => number;
+  readonly windowBytes: (isDemandExpected: boolean) => number;
   /** Caps on bandwidth. */
   readonly buckets: { readonly all: TokenBucket | undefined; readonly background: TokenBucket | undefined };
   readonly clock: Clock;
@@ -183,7 +183,8 @@ export class RequestSlots implements Disposable {
 
   #isWindowOpen(): boolean {
     return (
-      this.#bulkBytes < this.#limits.windowBytes() || this.#running.replay + this.#running.background === 0
+      this.#bulkBytes < this.#limits.windowBytes(this.#isDemandExpected()) ||
+      this.#running.replay + this.#running.background === 0
     );
   }
 

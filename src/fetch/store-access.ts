@@ -277,7 +277,7 @@ function slotsFor({ clock, caps }: StoreAccessOptions, link: LinkEstimate): Requ
     background: limits.storeRequestsBackground,
     backgroundDuringDemand: limits.storeRequestsBackgroundDuringDemand,
     demandLingerMs: limits.demandLingerMs,
-    windowBytes: () => link.windowBytes,
+    windowBytes: (isDemandExpected) => (isDemandExpected ? link.windowBesideDemandBytes : link.windowBytes),
     buckets: { all: bucket(caps.bytesPerSecond), background: bucket(caps.backgroundBytesPerSecond) },
     clock,
   });

@@ -72,9 +72,10 @@ export class Warming {
     options: WarmOptions,
     note: Note,
   ): Groups {
+    const { link } = this.#access;
     return new Groups(
       references,
-      () => this.#access.link.rangeBytes,
+      () => (options.fetchClass === 'replay' ? link.replayRangeBytes : link.rangeBytes),
       (reference) => {
         if (options.signal?.aborted === true) throw new Cancelled('Warming');
         const isLocal = this.#localCache.has(reference, 'chunk');

@@ -67,7 +67,12 @@ t.test('what follows from it stays within its bounds', (t) => {
       if (!(patience >= tryMs && patience <= (timeouts === 0 ? tryMsMax : tryMsLongest)))
         throw new Error(`patience ${patience}`);
       if (link.patienceMs(toCome, timeouts + 1) < patience) throw new Error('less patient after a timeout');
-      const { rangeBytes, windowBytes } = link;
+      const { rangeBytes, windowBytes, replayRangeBytes, windowBesideDemandBytes } = link;
+      if (!(replayRangeBytes <= rangeBytes && windowBesideDemandBytes <= windowBytes))
+        throw new Error('more is on its way beside demand than without');
+      // Two ranges keep the link busy.
+      if (link.bytesPerMs !== undefined && 3 * replayRangeBytes < Math.min(windowBesideDemandBytes, 1e6))
+        throw new Error(`ranges of ${replayRangeBytes} in a window of ${windowBesideDemandBytes}`);
       if (!(rangeBytes >= limits.warmRangeBytesMin && rangeBytes <= limits.warmRangeBytesMax))
         throw new Error(`range ${rangeBytes}`);
       if (!(windowBytes >= limits.warmRangeBytesMin)) throw new Error(`window ${windowBytes}`);
