@@ -107,6 +107,11 @@ t.test('a publish after chunks were stored ahead is what one without is', async 
     }),
     { numRuns: 8 },
   );
+  // Whatever was drawn: once at least all is stored ahead.
+  await apply(fileSystem, model, { kind: 'write', name: 'disk', at: 100, length: 2 * chunkBytes, seed: 0 });
+  await apply(fileSystem, model, { kind: 'write', name: 'text', at: 200, length: 2 * chunkBytes, seed: 1 });
+  await until(isAllAhead);
+  await isTheSame();
   t.ok((session.trickle?.rounds ?? 0) > 0);
   t.ok((session.trickle?.uploadedBytes ?? 0) > 0);
   t.equal(session.trickle?.lastError, undefined);
