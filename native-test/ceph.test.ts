@@ -129,7 +129,7 @@ t.test('each kind of trouble is counted, and what was damaged comes from another
 
   // Every piece of it is there, and every other one damaged.
   const neighbour = await trial.addHost();
-  await neighbour.isr(['warm', 'files'], trial.url);
+  await neighbour.isr(['warm', 'files', '--all'], trial.url);
   const damaged = await damageEveryOther(join(neighbour.home, 'cache', 'v1'));
   const other = await trial.addHost();
   // Worse than what is asked for, so that all of it happens.

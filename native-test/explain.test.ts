@@ -143,7 +143,7 @@ t.test('what a replay was late for, and what no trace names', async (t) => {
 });
 
 t.test('what is on this host is opened, and nobody else is waited for', async (t) => {
-  await lab.publisher.isr(['warm', vmName], lab.trial.url);
+  await lab.publisher.isr(['warm', vmName, '--all'], lab.trial.url);
   const client = await resume(lab, lab.publisher, 'rttMs=0', { prefetch: false });
   await touchChunks(lab, places(0, 12));
   const explanation = await client.explain();

@@ -32,7 +32,7 @@ async function makeHosts(t: Test): Promise<Hosts> {
   const traveller = await trial.addHost();
   await traveller.isr(['mount', vmName], trial.url);
   await traveller.isr(['umount', vmName], trial.url);
-  await traveller.isr(['warm', vmName], trial.url);
+  await traveller.isr(['warm', vmName, '--all'], trial.url);
   return { trial, publisher, traveller };
 }
 

@@ -77,7 +77,7 @@ async function beginIsr(place: Place, options: IsrOptions): Promise<Resuming> {
     },
     figures: () => figuresOf(host, url),
     async bringAll() {
-      await host.isr(['warm', vmName], url);
+      await host.isr(['warm', vmName, '--all'], url);
     },
     [Symbol.asyncDispose]: () => host.killGuestAndUnmount(prepared.repositoryId, vmName),
   };
