@@ -153,6 +153,12 @@ export class DataFiles {
   }
 }
 
+/** A file that is open, and how many syncs of it are under way. */
+interface OpenData {
+  readonly descriptor: number;
+  syncs: number;
+}
+
 /** The overlay's pages of one inode. Which pages are valid is not known here. */
 export class DataFile {
   lastUse = 0;
@@ -160,9 +166,8 @@ export class DataFile {
   onClosing: () => void = () => undefined;
   readonly #files: DataFiles;
   readonly #path: string;
-  #descriptor = -1;
+  #data: OpenData | undefined;
   #exists = false;
-  #syncs = 0;
   #failure: FileSystemError | undefined;
 
   constructor(files: DataFiles, path: string) {
@@ -186,7 +191,7 @@ export class DataFile {
   }
 
   get isSyncing(): boolean {
-    return this.#syncs > 0;
+    return this.#data !== undefined && this.#data.syncs > 0;
   }
 
   /** Fills `into`. Short data is damage: the file reaches to the end of its last valid page. */
@@ -307,7 +312,7 @@ export class DataFile {
   blocks(): number {
     if (!this.#exists) return 0;
     try {
-      return this.#descriptor < 0 ? statSync(this.#path).blocks : fstatSync(this.#descriptor).blocks;
+      return (this.#data === undefined ? statSync(this.#path) : fstatSync(this.#data.descriptor)).blocks;
     } catch (error) {
       throw localDiskError(error, `asking for the space of ${this.#path}`);
     }
@@ -325,40 +330,49 @@ export class DataFile {
   async sync(): Promise<void> {
     if (this.#failure !== undefined) throw this.#failure;
     if (!this.#exists) return;
-    const descriptor = this.#descriptorToSync();
-    this.#syncs += 1;
+    const data = this.#dataToSync();
+    data.syncs += 1;
     try {
-      await fdatasyncLater(descriptor);
+      await fdatasyncLater(data.descriptor);
     } catch (error) {
       this.#failure = localDiskError(error, `syncing ${this.#path}`);
       throw this.#failure;
     } finally {
-      this.#syncs -= 1;
-      this.#closeIfRemoved();
+      data.syncs -= 1;
+      // The file was removed meanwhile; a new one may have its name.
+      if (data !== this.#data && data.syncs === 0) closeSync(data.descriptor);
     }
   }
 
-  /** Best effort, as `DataFiles.remove`. */
+  /**
+   * What is written later is in a new file, also while this one is being synced. Best effort, as `DataFiles.remove`.
+   */
   remove(): void {
     if (!this.#exists) return;
     this.#exists = false;
     removeIfPossible(this.#path);
-    this.closeDescriptor();
+    this.#letGo();
   }
 
-  /** Unless it is being synced: then the sync closes it if the file is gone. */
+  /** Unless it is being synced. */
   closeDescriptor(): void {
-    if (this.#descriptor < 0 || this.#syncs > 0) return;
+    if (!this.isSyncing) this.#letGo();
+  }
+
+  /** The descriptor closes now, or when the last sync of it has ended. */
+  #letGo(): void {
+    const data = this.#data;
+    if (data === undefined) return;
     this.onClosing();
-    closeSync(this.#descriptor);
-    this.#descriptor = -1;
+    this.#data = undefined;
     this.#files.closed(this);
+    if (data.syncs === 0) closeSync(data.descriptor);
   }
 
   /** That there is none says nothing about what was written. */
-  #descriptorToSync(): number {
+  #dataToSync(): OpenData {
     try {
-      return this.#opened();
+      return this.#openedData();
     } catch (error) {
       throw localDiskError(error, `opening ${this.#path}`);
     }
@@ -370,22 +384,24 @@ export class DataFile {
     setTimes(this.#path, atimeNs, mtimeNs);
   }
 
-  #closeIfRemoved(): void {
-    if (!this.#exists) this.closeDescriptor();
-  }
-
   #opened(): number {
-    this.lastUse = this.#files.tick();
-    return this.#descriptor < 0 ? this.#openDescriptor() : this.#descriptor;
+    return this.#openedData().descriptor;
   }
 
-  #openDescriptor(): number {
+  #openedData(): OpenData {
+    this.lastUse = this.#files.tick();
+    return this.#data ?? this.#open();
+  }
+
+  #open(): OpenData {
     this.#files.requireOpen();
     const created = !this.#exists;
-    this.#descriptor = this.#files.open(this.#path, constants.O_RDWR | (created ? constants.O_CREAT : 0));
+    const flags = constants.O_RDWR | (created ? constants.O_CREAT : 0);
+    const data = { descriptor: this.#files.open(this.#path, flags), syncs: 0 };
+    this.#data = data;
     this.#exists = true;
     this.#files.opened(this, created);
-    return this.#descriptor;
+    return data;
   }
 
   #clear(descriptor: number, offsetBytes: number, lengthBytes: number): void {
