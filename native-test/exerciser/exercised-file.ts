@@ -103,6 +103,8 @@ export class ExercisedFile {
   writeBack(): void {
     if (!this.#hasDirtyPages) return;
     writeBackFile(this.fd);
+    // Where the mount is lost, the kernel drops what it cannot write, and says nothing.
+    this.access.requireMounted(this.path);
     this.wroteBack();
   }
 

@@ -159,7 +159,8 @@ export class FileExerciser {
     const atomicity = atomicityOf[name];
     if (atomicity !== undefined) file.remains?.begin(atomicity);
     const touched = this.#operations.make(this.#number, name, file);
-    if (atomicity !== undefined) file.remains?.acknowledge(touched.offsetBytes, touched.lengthBytes);
+    const { offsetBytes, lengthBytes, acknowledgedBytes = lengthBytes } = touched;
+    if (atomicity !== undefined) file.remains?.acknowledge(offsetBytes, acknowledgedBytes);
     return touched;
   }
 

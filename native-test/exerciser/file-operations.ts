@@ -32,6 +32,11 @@ import {
 export interface Touched {
   readonly offsetBytes: number;
   readonly lengthBytes: number;
+  /**
+   * How much of that, from its start, is acknowledged with the operation; all of it where nothing is said. What it left as it was
+   * is not: a mapping may have changed that, and the kernel has not written it back.
+   */
+  readonly acknowledgedBytes?: number;
 }
 
 type Operation = (file: ExercisedFile) => Touched;
@@ -333,7 +338,9 @@ export class FileOperations {
     if (done !== allocates) {
       throw new Difference(file.index, offsetBytes, `${name}: ${done ? 'no error' : 'EOPNOTSUPP'}`);
     }
-    return { offsetBytes, lengthBytes };
+    // The kernel writes pages back before a hole or zeros, and leaves them alone where space is only reserved.
+    const isReserved = name === 'allocate' || name === 'allocateKeepSize';
+    return { offsetBytes, lengthBytes, ...(isReserved ? { acknowledgedBytes: 0 } : {}) };
   }
 
   /** Holes and data take turns up to the end, and holes are zero. */
@@ -371,7 +378,8 @@ export class FileOperations {
     // The kernel refuses ranges of one file that overlap.
     if (from === to && Math.abs(fromBytes - toBytes) < lengthBytes) return nothing;
     this.#log('copyRange', to, toBytes, lengthBytes, fromBytes + from.index / 10);
-    for (let done = 0; done < lengthBytes;) {
+    let done = 0;
+    while (done < lengthBytes) {
       const at = toBytes + done;
       const rest = lengthBytes - done;
       const available = Math.min(Math.max(from.model.sizeBytes - fromBytes - done, 0), rest);
@@ -392,7 +400,7 @@ export class FileOperations {
       to.model.sizeBytes = Math.max(before.sizeBytes, at + copied);
       done += copied;
     }
-    return { offsetBytes: toBytes, lengthBytes };
+    return { offsetBytes: toBytes, lengthBytes, acknowledgedBytes: done };
   }
 
   /** As editors save: another file takes the name. */

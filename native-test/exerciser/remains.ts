@@ -171,11 +171,12 @@ function objectionToPages(
     const possible = contents.map(({ bytes }) => bytes.subarray(start, end));
     if (possible.some((one) => one.equals(page))) continue;
     const doubts = doubted(start / pageBytes);
+    let at = Math.max(...possible.map((one) => firstDifference(page, one)), 0);
     if (doubts !== undefined || atomicity === 'bytes') {
       const choices = [...possible, ...(doubts ?? [])];
-      if (page.every((byte, at) => choices.some((one) => (one[at] ?? 0) === byte))) continue;
+      at = page.findIndex((byte, index) => !choices.some((one) => (one[index] ?? 0) === byte));
+      if (at < 0) continue;
     }
-    const at = Math.max(...possible.map((one) => firstDifference(page, one)), 0);
     const show = (bytes: Buffer): string => bytes.toString('hex', at, at + 16);
     const what = `${show(page)}, where ${possible.map(show).join(' or ')} should be`;
     return { offsetBytes: start + at, what };
