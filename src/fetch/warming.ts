@@ -1,3 +1,4 @@
+import { setImmediate as eventLoopTurn } from 'node:timers/promises';
 import { Cancelled, limits } from '../base/index.js';
 import type { BlobReference } from '../repo/index.js';
 import { AbortScope } from './abort-scope.js';
@@ -102,6 +103,9 @@ export class Warming {
   }
 }
 
+/** Blobs that are looked at before somebody else has a turn: each costs a look at the local cache. */
+const blobsPerTurn = 64;
+
 /** What of a stream of blobs goes with the next request. */
 class Groups {
   readonly #blobs: Iterator<BlobReference> | AsyncIterator<BlobReference>;
@@ -109,6 +113,7 @@ class Groups {
   readonly #isWanted: (reference: BlobReference) => boolean;
   readonly #upcoming = new UpcomingBlobs();
   #isAtEnd = false;
+  #looked = 0;
   /** Callers take turns: the stream has one reader. */
   #last: Promise<unknown> = Promise.resolve();
 
@@ -125,6 +130,8 @@ class Groups {
   next(): Promise<readonly BlobReference[] | undefined> {
     const group = this.#last.then(async () => {
       while (!this.#isAtEnd && this.#upcoming.wantsMore(this.#rangeBytes())) {
+        // Where nearly all is local, nothing else would give others their turn.
+        if (++this.#looked % blobsPerTurn === 0) await eventLoopTurn();
         const result = await this.#blobs.next();
         if (result.done === true) this.#isAtEnd = true;
         else if (this.#isWanted(result.value)) this.#upcoming.add(result.value);

@@ -1,3 +1,4 @@
+import { setImmediate as eventLoopTurn } from 'node:timers/promises';
 import { limits } from '../base/index.js';
 import { requestsFor } from '../fetch/index.js';
 import { likelyTouches } from '../trace/index.js';
@@ -36,6 +37,9 @@ export interface WarmPlan {
   readonly resume: { readonly firstTick: Prediction; readonly work: Prediction } | undefined;
 }
 
+/** Chunks that are looked at before somebody else has a turn. */
+const chunksPerTurn = 256;
+
 /**
  * What warming would do, and what a resume would take now. Fetches nothing but map nodes and, where the link was not measured
  * yet, the first megabyte of what is wanted.
@@ -51,6 +55,7 @@ export async function planWarming(
   const absent = new Set<WantedChunk>();
   for await (const chunk of warmOrder(version, scope, options)) {
     wanted.push(chunk);
+    if (wanted.length % chunksPerTurn === 0) await eventLoopTurn();
     if (!fetcher.isLocal(chunk.reference)) absent.add(chunk);
   }
   const stages = stagesOf(wanted, absent);

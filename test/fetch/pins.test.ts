@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -179,9 +179,13 @@ t.test('pins and sweeps wait for each other', async (t) => {
 t.test('a damaged pin keeps nothing, and verifying removes it', async (t) => {
   const { cachePath, references } = await openCache(t);
   await pin(cachePath, 'web', references.slice(0, 2));
-  await writeFile(join(cachePath, 'pins', 'ab'), '{"format":1}\nxx');
+  const [name = ''] = await readdir(join(cachePath, 'pins'));
+  await writeFile(join(cachePath, 'pins', 'ab'.repeat(16)), '{"format":1}\nxx');
+  // Of a process that was killed before its pin counted.
+  await copyFile(join(cachePath, 'pins', name), join(cachePath, 'pins', `${name}.0123.tmp`));
+  t.equal((await listPins(cachePath)).length, 1);
   t.match(await listPins(cachePath), [{ vmName: 'web' }]);
-  t.equal(await removeDamagedPins(cachePath), 1);
+  t.equal(await removeDamagedPins(cachePath), 2);
   t.equal((await readdir(join(cachePath, 'pins'))).length, 1);
 });
 

@@ -49,6 +49,11 @@ const schema = v.object({
 const blobBytes = 21;
 const kinds: readonly BlobKind[] = ['chunk', 'map-node', 'manifest'];
 
+/** Whether a file in the directory of pins is one; else whoever wrote it was killed before it had its name. */
+export function isPinFileName(name: string): boolean {
+  return /^[0-9a-f]{32}$/.test(name);
+}
+
 /** By a hash: names of versions and VMs need not be names of files. */
 export function pinFilePath(cachePath: string, { repositoryId, vmName, version }: PinName): string {
   const name = JSON.stringify([repositoryId, vmName, version ?? null]);
@@ -99,7 +104,7 @@ export function decodePinFile(bytes: Buffer): PinFile | undefined {
 /** All pins of a cache; damaged ones, which keep nothing, are left out. */
 export function* readPinFiles(cachePath: string): Generator<PinFile, void> {
   const directory = join(cachePath, pinsDirectory);
-  for (const name of (readdirIfThere(directory) ?? []).sort()) {
+  for (const name of (readdirIfThere(directory) ?? []).filter(isPinFileName).sort()) {
     const file = readPinFile(join(directory, name));
     if (file !== undefined) yield file;
   }

@@ -13,6 +13,7 @@ import {
   encodePinFile,
   pinnedEntries,
   pinFilePath,
+  isPinFileName,
   readPinFile,
   readPinFiles,
   type Pin,
@@ -151,7 +152,7 @@ export async function removeDamagedPins(cachePath: string): Promise<number> {
   return withPinsLocked(cachePath, undefined, async () => {
     let removed = 0;
     for (const name of await readdir(directory).catch(() => [])) {
-      if (readPinFile(join(directory, name)) !== undefined) continue;
+      if (isPinFileName(name) && readPinFile(join(directory, name)) !== undefined) continue;
       await rm(join(directory, name), { force: true });
       removed += 1;
     }
