@@ -74,8 +74,11 @@ export class QuietChunks {
     return chunks * this.#chunkBytes;
   }
 
-  /** Gives quiet chunks out, file by file and in order, as the files are when it comes to them. */
-  async *next(): AsyncGenerator<SourceChunk, void> {
+  /**
+   * Gives quiet chunks out, file by file and in order, as the files are when it comes to them. What is being read of them
+   * when the signal is aborted rejects with `Cancelled`.
+   */
+  async *next(signal: AbortSignal): AsyncGenerator<SourceChunk, void> {
     if (this.#period < 2) return;
     const perChunk = this.#chunkBytes / pageBytes;
     let looked = 0;
@@ -90,7 +93,9 @@ export class QuietChunks {
         if (this.#isQuiet(file, chunk)) {
           const { given } = this.#agesOf(file);
           given.add(chunk);
-          if (source?.sizeBytes !== content.sizeBytes) source = new QuietFile(file, this.#chunkBytes, given);
+          if (source?.sizeBytes !== content.sizeBytes) {
+            source = new QuietFile(file, { chunkBytes: this.#chunkBytes, given, signal });
+          }
           yield { file: source, index: chunk };
         }
         looked += 1;
@@ -128,8 +133,16 @@ class QuietFile implements SourceFile {
   readonly #file: FileInode;
   readonly #content: FileContent;
   readonly #chunkBytes: number;
+  readonly #signal: AbortSignal;
 
-  constructor(file: FileInode, chunkBytes: number, given: Set<number>) {
+  constructor(
+    file: FileInode,
+    {
+      chunkBytes,
+      given,
+      signal,
+    }: { readonly chunkBytes: number; readonly given: Set<number>; readonly signal: AbortSignal },
+  ) {
     const { content } = file;
     this.sizeBytes = content.sizeBytes;
     this.base = content.baseMap?.chunkBytes === chunkBytes ? content.baseMap : undefined;
@@ -137,6 +150,7 @@ class QuietFile implements SourceFile {
     this.#file = file;
     this.#content = content;
     this.#chunkBytes = chunkBytes;
+    this.#signal = signal;
   }
 
   /** Only chunks that were given out are read. */
@@ -153,6 +167,6 @@ class QuietFile implements SourceFile {
     const wanted = into.subarray(0, Math.max(Math.min(into.length, visibleBytes), 0));
     into.fill(0, wanted.length);
     if (wanted.length === 0 || this.#content.readNow(offsetBytes, wanted)) return;
-    await this.#content.readLater(offsetBytes, wanted, { fetchClass: 'background' });
+    await this.#content.readLater(offsetBytes, wanted, { fetchClass: 'background', signal: this.#signal });
   }
 }

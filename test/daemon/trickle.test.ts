@@ -6,9 +6,12 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import t from 'tap';
+import { Cancelled } from '../../src/base/index.js';
 import { dropLocalChanges, packRecordPath, type VmSession } from '../../src/daemon/index.js';
+import { PackRecord } from '../../src/daemon/pack-record.js';
+import { Trickle } from '../../src/daemon/trickle/index.js';
 import { rootInode, type HandleId, type VmFileSystem } from '../../src/fs/index.js';
-import { StoreUnreachable } from '../../src/store/index.js';
+import { StoreUnreachable, type ObjectStore } from '../../src/store/index.js';
 import { breakMethod, SessionLab } from './session-support.js';
 
 const chunkBytes = 128 * 1024;
@@ -237,13 +240,41 @@ t.test(
   },
 );
 
+t.test('a trickle that waits for a store which does not answer is paused at once', async (t) => {
+  const lab = await SessionLab.create(t);
+  // Its cache has nothing of the base.
+  const { fileSystem, repository, fetcher, paths } = await lab.open(lab.home);
+  await writeBytes(fileSystem, 'disk', 0, Buffer.alloc(4096, 'second'));
+  const store = repository.store as Pick<ObjectStore, 'read'>;
+  let asked = 0;
+  store.read = async function* (_key, _range, options) {
+    asked += 1;
+    await new Promise((_resolve, reject) => {
+      options?.signal?.addEventListener('abort', () => reject(new Cancelled('Reading')));
+    });
+    yield Buffer.alloc(0);
+  };
+  const packs = new PackRecord(paths);
+  const trickle = new Trickle({ ...hurried, repository, fetcher, fileSystem, packs });
+  await until(() => asked > 0);
+  const paused = trickle.pause().then(() => true);
+  t.equal(await Promise.race([paused, sleep(5000, false)]), true);
+  t.match(trickle.status(), { isUploading: false, lastError: undefined, aheadBytes: 0, rounds: 0 });
+
+  Reflect.deleteProperty(store, 'read');
+  trickle.goOn({ isPublished: false });
+  await until(() => trickle.status().aheadBytes > 0);
+  t.match(trickle.status(), { lastError: undefined, rounds: 1 }, 'what it gave up is stored later');
+  await trickle.pause();
+});
+
 t.test('only what was left alone for a whole period is quiet', async (t) => {
   const lab = await SessionLab.create(t);
   const { fileSystem } = await lab.open(lab.home);
   const quiet = fileSystem.quietChunks(chunkBytes);
   const given = async (): Promise<number[]> => {
     const found: number[] = [];
-    for await (const { index } of quiet.next()) found.push(index);
+    for await (const { index } of quiet.next(new AbortController().signal)) found.push(index);
     return found;
   };
   await writeBytes(fileSystem, 'disk', 0, randomBytes(6 * chunkBytes));

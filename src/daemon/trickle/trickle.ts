@@ -91,7 +91,10 @@ export class Trickle implements AsyncDisposable {
     };
   }
 
-  /** Until `goOn`, nothing is under way and no pack is begun. Idempotent. */
+  /**
+   * Until `goOn`, nothing is under way and no pack is begun. Does not wait for the store: what is under way is cancelled, and
+   * stored later. Idempotent.
+   */
   async pause(): Promise<void> {
     this.#stop.abort();
     await this.#running;
@@ -100,10 +103,9 @@ export class Trickle implements AsyncDisposable {
   /** `isPublished`: the packs until now have been used or given up, and are recorded no more. */
   goOn({ isPublished }: { readonly isPublished: boolean }): void {
     if (!this.#stop.signal.aborted) return;
-    if (isPublished) {
-      this.#quiet.reset();
-      this.#stored = undefined;
-    }
+    if (isPublished) this.#quiet.reset();
+    // It asks the store with the signal that has been aborted.
+    this.#stored = undefined;
     this.#stop = new AbortController();
     this.#running = this.#run(this.#stop.signal);
   }
@@ -126,7 +128,7 @@ export class Trickle implements AsyncDisposable {
     const leastBytes = this.#parts.roundBytesMin ?? limits.trickleRoundBytesMin;
     const most = Math.max(1, Math.floor(limits.trickleRoundBytes / chunkBytes));
     const least = Math.max(1, Math.floor(leastBytes / chunkBytes));
-    for await (const chunk of this.#quiet.next()) {
+    for await (const chunk of this.#quiet.next(signal)) {
       this.#round.push(chunk);
       if (signal.aborted) break;
       if (this.#round.length >= most && !(await this.#storeRound(signal))) return;
@@ -161,7 +163,7 @@ export class Trickle implements AsyncDisposable {
     this.#isUploading = true;
     const sealed: BlobReference[] = [];
     try {
-      this.#stored ??= new IdsStoredAhead(new EarlierPacks(repository, await packs.read(), {}));
+      this.#stored ??= new IdsStoredAhead(new EarlierPacks(repository, await packs.read(), { signal }));
       const bytes = await storeAhead({
         ...{ repository, reader: this.#reader, chunks, stored: this.#stored, signal },
         onPackBegun: (packId) => packs.add(packId),
