@@ -22,7 +22,7 @@ export { rememberHead } from './known-head.js';
 export { openRepository, VmSession, type SessionRequest } from './session.js';
 export { openVersion, type OpenVersion } from './open-version.js';
 export { dropLocalChanges } from './local-state.js';
-export { packRecordPath } from './pack-record.js';
+export { hasPublishBegun, packRecordPath } from './pack-record.js';
 export { lockVm } from './vm-lock.js';
 export type {
   DaemonClient,

@@ -419,7 +419,7 @@ export class VmSession implements AsyncDisposable {
       trace: stored?.number,
       rewriteFraction: request.home.configuration.rewritePercent / 100,
       earlierPacks: await this.#packs.read(),
-      onPackBegun: (packId) => this.#packs.add(packId),
+      onPackBegun: async (packId) => void (await this.#packs.add(packId, 'publish')),
       beforeCommit: (draft) => this.fileSystem.announceCommit(announcementOf(draft)),
       onSealed: (reference, kind, sealed) => this.fetcher.keepSealed(reference, kind, sealed),
       ...(options.onProgress === undefined ? {} : { onProgress: options.onProgress }),

@@ -1,5 +1,4 @@
-import { existsSync } from 'node:fs';
-import { connectDaemon, findDaemon, packRecordPath, type DaemonStatus } from '../daemon/index.js';
+import { connectDaemon, findDaemon, hasPublishBegun, type DaemonStatus } from '../daemon/index.js';
 import { readOverlaySummary } from '../fs/index.js';
 import { readGuestEntry, type GuestEntry } from './guest-record.js';
 import { probeQemu } from './hypervisor/index.js';
@@ -71,7 +70,7 @@ export async function inspectVm(target: VmTarget): Promise<LocalVm> {
     hypervisor: await hypervisorOf(guest, paths.run),
     changedFiles: mount?.changedFiles ?? summary?.changedFiles ?? 0,
     publishUnfinished:
-      existsSync(packRecordPath(paths)) || (summary !== undefined && summary.announced.commits.length > 0),
+      (summary !== undefined && summary.announced.commits.length > 0) || (await hasPublishBegun(paths)),
   };
   return {
     ...facts,

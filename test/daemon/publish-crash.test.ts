@@ -2,7 +2,7 @@
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { OverlayBehind, type VmSession } from '../../src/daemon/index.js';
+import { hasPublishBegun, OverlayBehind, type VmSession } from '../../src/daemon/index.js';
 import { FileSystemError, readOverlaySummary } from '../../src/fs/index.js';
 import type { HostHome } from '../../src/host/index.js';
 import { Repository } from '../../src/repo/index.js';
@@ -276,6 +276,7 @@ t.test('packs of a publish that was stopped are remembered, and forgotten when i
   t.ok(packBytes() - before > 30e6, 'some of it is in the store');
   const record = join(session.paths.directory, 'publish-packs');
   t.ok(existsSync(record));
+  t.equal(await hasPublishBegun(session.paths), true);
   const killed = await lab.killed();
   await lab.with(killed, { purpose: 'publish' }, async (again) => {
     t.match(await again.publish({ releaseLease: true }), { outcome: 'published', version: 2 });

@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import t from 'tap';
 import { Cancelled } from '../../src/base/index.js';
-import { dropLocalChanges, packRecordPath, type VmSession } from '../../src/daemon/index.js';
+import { dropLocalChanges, hasPublishBegun, packRecordPath, type VmSession } from '../../src/daemon/index.js';
 import { PackRecord } from '../../src/daemon/pack-record.js';
 import { Trickle } from '../../src/daemon/trickle/index.js';
 import { rootInode, type HandleId, type VmFileSystem } from '../../src/fs/index.js';
@@ -173,6 +173,8 @@ t.test('what was stored ahead is not stored again, and is no version before the 
   await until(() => session.trickle?.aheadBytes === content.length);
   const head = await session.history.head();
   t.equal(head.latest?.version, 1, 'nothing to be seen');
+  t.ok(existsSync(packRecordPath(session.paths)));
+  t.equal(await hasPublishBegun(session.paths), false, 'no publish has begun');
   await writeBytes(fileSystem, 'disk', 3 * chunkBytes + 100, Buffer.from('changed again'));
   t.equal(session.trickle?.aheadBytes, content.length - chunkBytes, 'a change takes its chunk back');
   await until(() => session.trickle?.aheadBytes === content.length);

@@ -1,6 +1,12 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import t from 'tap';
+import { PackRecord } from '../../src/daemon/pack-record.js';
+import { openHostHome } from '../../src/host/index.js';
+import type { PackId } from '../../src/repo/index.js';
 import type { GuestEntry, GuestRecord } from '../../src/vm/guest-record.js';
-import { situationOf, type SituationFacts } from '../../src/vm/situation.js';
+import { inspectVm, situationOf, type SituationFacts } from '../../src/vm/situation.js';
 
 const idle: SituationFacts = {
   ...{ vmName: 'web', daemon: 'none', ephemeral: false, guest: { guest: 'fresh' } },
@@ -46,4 +52,29 @@ t.test('every situation has a name, a sentence and at most one command that goes
     const situation = situationOf({ ...idle, ...facts });
     t.match(situation, { code, next, happened: /^[A-Z].*\.$/ }, JSON.stringify(facts));
   }
+});
+
+t.test('what was stored ahead of a publish is no publish that was interrupted', async (t) => {
+  const root = mkdtempSync(join(tmpdir(), 'isr-situation-'));
+  t.teardown(() => rmSync(root, { recursive: true, force: true }));
+  const home = await openHostHome(root);
+  const target = {
+    home,
+    repositoryId: 'ab'.repeat(16),
+    repositoryUrl: `file://${root}/store`,
+    vmName: 'web',
+  };
+  const packs = new PackRecord(await home.makeVmPaths(target.repositoryId, target.vmName));
+  const packIds = ['0', '1', '2', '3'].map((digit) => digit.repeat(32) as PackId);
+  const add = async (position: number, uploader: 'publish' | 'trickle') => {
+    t.equal(await packs.add(packIds[position] as PackId, uploader), true);
+    return (await inspectVm(target)).situation.code;
+  };
+  t.equal(await add(0, 'trickle'), 'idle');
+  t.equal(await add(1, 'publish'), 'publish-unfinished');
+  t.equal(await add(2, 'trickle'), 'publish-unfinished');
+  t.equal(await add(3, 'publish'), 'publish-unfinished');
+  t.same(await packs.read(), packIds, 'a publish takes them all');
+  await packs.remove();
+  t.equal((await inspectVm(target)).situation.code, 'idle');
 });

@@ -166,7 +166,7 @@ export class Trickle implements AsyncDisposable {
       this.#stored ??= new IdsStoredAhead(new EarlierPacks(repository, await packs.read(), { signal }));
       const bytes = await storeAhead({
         ...{ repository, reader: this.#reader, chunks, stored: this.#stored, signal },
-        onPackBegun: (packId) => packs.add(packId),
+        onPackBegun: async (packId) => void (await packs.add(packId, 'trickle')),
         onSealed: async (reference, kind, bytes) => {
           sealed.push(reference);
           await fetcher.keepSealed(reference, kind, bytes);
