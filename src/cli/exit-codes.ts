@@ -90,6 +90,7 @@ const exitCodeOfError: Readonly<Record<string, ExitCode>> = {
 
   LOCAL_DISK_FULL: exitCodes.noSpace,
   CACHE_PINS_FULL: exitCodes.noSpace,
+  PACK_NOT_RECORDED: exitCodes.noSpace,
 
   KEY_MISSING: exitCodes.key,
   WRONG_KEY: exitCodes.key,

@@ -419,7 +419,10 @@ export class VmSession implements AsyncDisposable {
       trace: stored?.number,
       rewriteFraction: request.home.configuration.rewritePercent / 100,
       earlierPacks: await this.#packs.read(),
-      onPackBegun: async (packId) => void (await this.#packs.add(packId, 'publish')),
+      onPackBegun: async (packId) => {
+        // One that is not recorded serves this publish all the same.
+        await this.#packs.add(packId, 'publish');
+      },
       beforeCommit: (draft) => this.fileSystem.announceCommit(announcementOf(draft)),
       onSealed: (reference, kind, sealed) => this.fetcher.keepSealed(reference, kind, sealed),
       ...(options.onProgress === undefined ? {} : { onProgress: options.onProgress }),

@@ -1,16 +1,17 @@
 /** Changes are stored ahead of a publish, which comes out as it would without. */
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { existsSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import t from 'tap';
-import { Cancelled } from '../../src/base/index.js';
+import { Cancelled, limits } from '../../src/base/index.js';
 import { dropLocalChanges, hasPublishBegun, packRecordPath, type VmSession } from '../../src/daemon/index.js';
 import { PackRecord } from '../../src/daemon/pack-record.js';
 import { Trickle } from '../../src/daemon/trickle/index.js';
 import { rootInode, type HandleId, type VmFileSystem } from '../../src/fs/index.js';
+import type { PackId } from '../../src/repo/index.js';
 import { StoreUnreachable, type ObjectStore } from '../../src/store/index.js';
 import { breakMethod, SessionLab } from './session-support.js';
 
@@ -268,6 +269,51 @@ t.test('a trickle that waits for a store which does not answer is paused at once
   await until(() => trickle.status().aheadBytes > 0);
   t.match(trickle.status(), { lastError: undefined, rounds: 1 }, 'what it gave up is stored later');
   await trickle.pause();
+});
+
+t.test('nothing is stored ahead that no publish would find', async (t) => {
+  const lab = await SessionLab.create(t);
+  const { fileSystem, repository, fetcher, paths } = await lab.open(lab.home);
+  await writeBytes(fileSystem, 'disk', 0, randomBytes(chunkBytes));
+  const record = new PackRecord(paths);
+  let isFull = true;
+  let asked = 0;
+  const packs: Pick<PackRecord, 'read' | 'add'> = {
+    read: () => record.read(),
+    add: (packId, uploader) => {
+      asked += 1;
+      return isFull ? Promise.resolve(false) : record.add(packId, uploader);
+    },
+  };
+  const before = packBytes(lab);
+  const trickle = new Trickle({ ...hurried, repository, fetcher, fileSystem, packs });
+  await until(() => trickle.status().lastError !== undefined);
+  await sleep(50);
+  t.match(trickle.status(), { isUploading: false, lastError: /No more can be stored ahead/, rounds: 0 });
+  t.equal(asked, 1, 'it has stopped');
+  t.equal(packBytes(lab), before);
+
+  isFull = false;
+  await trickle.pause();
+  trickle.goOn({ isPublished: true });
+  await until(() => trickle.status().aheadBytes === chunkBytes);
+  t.match(trickle.status(), { lastError: undefined, rounds: 1 });
+  await trickle.pause();
+});
+
+t.test('a record of packs says when it takes no more', async (t) => {
+  const lab = await SessionLab.create(t);
+  const { paths } = await lab.open(lab.home);
+  const line = (number: number) => `${number.toString(16).padStart(32, '0')}\n`;
+  const lines = Array.from({ length: limits.earlierPacksRecorded - 1 }, (_, number) => line(number));
+  writeFileSync(packRecordPath(paths), lines.join(''));
+  const packs = new PackRecord(paths);
+  t.equal((await packs.read()).length, limits.earlierPacksRecorded - 1);
+  t.equal(await packs.add('e'.repeat(32) as PackId, 'trickle'), true);
+  t.equal(await packs.add('f'.repeat(32) as PackId, 'trickle'), false);
+  t.equal(await packs.add('f'.repeat(32) as PackId, 'publish'), false);
+  t.equal((await packs.read()).length, limits.earlierPacksRecorded);
+  t.equal(await hasPublishBegun(paths), true, 'a publish that begins is told of all the same');
 });
 
 t.test('only what was left alone for a whole period is quiet', async (t) => {

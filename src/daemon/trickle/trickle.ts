@@ -11,6 +11,7 @@ import {
   type SourceChunk,
 } from '../../repo/index.js';
 import type { PackRecord } from '../pack-record.js';
+import { PackNotRecorded } from './errors.js';
 import { IdsStoredAhead } from './ids-stored-ahead.js';
 
 const debug = createDebug('isr:daemon:trickle');
@@ -41,14 +42,15 @@ export interface TrickleStatus {
   readonly uploadedBytes: number;
   readonly rounds: number;
   readonly isUploading: boolean;
-  /** Why the last round failed; undefined if it did not. It is tried again. */
+  /** Why the last round failed; undefined if it did not. It is tried again, after `PackNotRecorded` only after a publish. */
   readonly lastError: string | undefined;
 }
 
 /**
  * Stores changed chunks that have been quiet ahead of the publish that will want them, while the VM runs. Nothing refers to
  * what it stores until a publish does, which reads everything that changed itself and takes from these packs what has exactly
- * its content. So nothing depends on it: what fails here is noted, and tried again.
+ * its content. So nothing depends on it: what fails here is noted, and tried again. Where no more packs can be recorded, nothing
+ * more is stored until a publish.
  *
  * Memory: see `storeAhead`, and some bytes for each chunk that was stored.
  */
@@ -63,6 +65,8 @@ export class Trickle implements AsyncDisposable {
   #uploadedBytes = 0;
   #rounds = 0;
   #isUploading = false;
+  /** No publish would find what is stored. */
+  #isFutile = false;
   /** Given out, and not in the store yet. */
   #round: SourceChunk[] = [];
   #lastError: string | undefined;
@@ -106,6 +110,7 @@ export class Trickle implements AsyncDisposable {
     if (isPublished) this.#quiet.reset();
     // It asks the store with the signal that has been aborted.
     this.#stored = undefined;
+    this.#isFutile = false;
     this.#stop = new AbortController();
     this.#running = this.#run(this.#stop.signal);
   }
@@ -116,7 +121,7 @@ export class Trickle implements AsyncDisposable {
 
   async #run(signal: AbortSignal): Promise<void> {
     const quietMs = this.#parts.quietMs ?? limits.trickleQuietMs;
-    while (await this.#slept(quietMs, signal)) {
+    while (!this.#isFutile && (await this.#slept(quietMs, signal))) {
       this.#quiet.passPeriod();
       await this.#pass(signal);
     }
@@ -166,7 +171,9 @@ export class Trickle implements AsyncDisposable {
       this.#stored ??= new IdsStoredAhead(new EarlierPacks(repository, await packs.read(), { signal }));
       const bytes = await storeAhead({
         ...{ repository, reader: this.#reader, chunks, stored: this.#stored, signal },
-        onPackBegun: async (packId) => void (await packs.add(packId, 'trickle')),
+        onPackBegun: async (packId) => {
+          if (!(await packs.add(packId, 'trickle'))) throw new PackNotRecorded();
+        },
         onSealed: async (reference, kind, bytes) => {
           sealed.push(reference);
           await fetcher.keepSealed(reference, kind, bytes);
@@ -179,6 +186,7 @@ export class Trickle implements AsyncDisposable {
       return bytes;
     } catch (error) {
       debug('a round failed: %o', error);
+      this.#isFutile ||= error instanceof PackNotRecorded;
       if (!signal.aborted) this.#lastError = error instanceof Error ? error.message : String(error);
       return undefined;
     } finally {
