@@ -1,8 +1,8 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import createDebug from 'debug';
 import * as v from 'valibot';
-import { replaceFile, type VmPaths } from '../host/index.js';
+import { readSeen, replaceFile, type VmPaths } from '../host/index.js';
 import type { LogPosition, VmHead } from '../repo/index.js';
 import { brandedCommit, commitSchema, hostSchema, instantSchema } from './commit-record.js';
 
@@ -26,13 +26,26 @@ const schema = v.object({
 
 /**
  * Remembers what a VM's log says, for the time when the store is away. A hint, as everything of this kind: what is
- * done on its word is checked when it is published.
+ * done on its word is checked when it is published. Nothing older takes the place of something newer; where this cannot be
+ * recorded, nothing stays recorded.
  */
 export async function rememberHead(paths: VmPaths, head: VmHead): Promise<void> {
-  const content = `${JSON.stringify({ seenAt: new Date(), head })}\n`;
-  await replaceFile(pathOf(paths), content).catch((error: unknown) =>
-    debug('what was seen is not recorded: %o', error),
-  );
+  const path = pathOf(paths);
+  try {
+    if (await isOlderThanKnown(paths, head)) return;
+    await replaceFile(path, `${JSON.stringify({ seenAt: new Date(), head })}\n`);
+  } catch (error) {
+    debug('what was seen is not recorded: %o', error);
+    await rm(path, { force: true }).catch((also: unknown) => debug('%s stays: %o', path, also));
+  }
+}
+
+/** Not where the user removed what guards against a store that goes back: then the store is right. */
+async function isOlderThanKnown(paths: VmPaths, { position }: VmHead): Promise<boolean> {
+  const known = (await readKnownHead(paths))?.head.position ?? 0;
+  if (position >= known) return false;
+  const seen = await readSeen(paths);
+  return seen !== undefined && seen.position >= known;
 }
 
 /** Undefined where nothing of use was recorded. */

@@ -40,7 +40,7 @@ import {
 import { followWithPin } from './follow-pin.js';
 import { freezeWhenClosed } from './freeze-when-closed.js';
 import { GroundRecord } from './ground-record.js';
-import { rememberHead } from './known-head.js';
+import { readKnownHead, rememberHead } from './known-head.js';
 import { PackRecord } from './pack-record.js';
 import { Trickle, type TrickleOptions, type TrickleStatus } from './trickle/index.js';
 import { takeVmLock } from './vm-lock.js';
@@ -387,6 +387,8 @@ export class VmSession implements AsyncDisposable {
     const since = Math.min(base.version, Number(originIdentity(this.#base))) as VersionNumber;
     const own = await findOwnCommit(history, request.home.identity, announced, since);
     if (own === undefined) return undefined;
+    // Whoever made it may have died before it recorded that.
+    await readHead(history, this.#parts.paths);
     const { commit } = own;
     this.#origin = { kind: 'version', commit };
     if (!own.isCurrent) return undefined;
@@ -449,7 +451,10 @@ export class VmSession implements AsyncDisposable {
     if (leaseReleased || outcome === 'branched') this.#lease = undefined;
     switch (outcome) {
       case 'published':
-        await rememberLease(this.#parts.paths, published.commit, this.#lease);
+        await rememberHead(this.#parts.paths, {
+          ...{ position: published.commit.position, latest: published.commit },
+          lease: leaseState(this.#lease),
+        });
         await this.#adopt(published.commit, published.files);
         return { outcome, version: published.commit.version, branch: undefined, storedBytes };
       case 'unchanged':
@@ -463,11 +468,11 @@ export class VmSession implements AsyncDisposable {
   async #leaseToPublish(): Promise<HeldLease | 'lost'> {
     if (this.#lease !== undefined) return this.#lease;
     const { history, request } = this.#parts;
-    const { latest } = await history.head();
-    if (latest?.version !== originVersion(this.#origin)) return 'lost';
+    const head = await history.head();
+    if (head.latest?.version !== originVersion(this.#origin)) return 'lost';
     try {
       this.#lease = await history.acquireLease(request.home.identity);
-      await rememberLease(this.#parts.paths, latest, this.#lease);
+      await rememberLease(this.#parts.paths, history, head, this.#lease);
       return this.#lease;
     } catch (error) {
       if (error instanceof LeaseHeld) return 'lost';
@@ -522,9 +527,10 @@ export class VmSession implements AsyncDisposable {
       const lease = this.#lease ?? (this.#mayHoldLease ? await this.#leaseOfThisHost() : undefined);
       this.#lease = undefined;
       if (lease === undefined) return;
-      await history.releaseLease(lease);
+      const before = await readKnownHead(paths);
+      const wasHeld = await history.releaseLease(lease);
       await rememberSeen(paths, history);
-      if (this.#origin.kind === 'version') await rememberLease(paths, this.#origin.commit, undefined);
+      if (wasHeld && before !== undefined) await rememberLease(paths, history, before.head, undefined);
     } catch (error) {
       debug('the lease of %s was not given back: %o', this.vmName, error);
     }
@@ -539,7 +545,7 @@ export class VmSession implements AsyncDisposable {
 
   async #leaseOfThisHost(): Promise<HeldLease | undefined> {
     const { history, request } = this.#parts;
-    const { lease } = await history.head();
+    const { lease } = await readHead(history, this.#parts.paths);
     const isOurs = lease.state === 'held' && lease.holder.hostId === request.home.identity.hostId;
     return isOurs ? history.acquireLease(lease.holder) : undefined;
   }
@@ -662,7 +668,7 @@ async function findGroundAndLease(
 ): Promise<{ readonly ground: Ground; readonly lease: HeldLease | undefined }> {
   const { paths, host } = groundRequest;
   for (let attempt = 1; ; attempt += 1) {
-    const head = await readHead(request, history, paths);
+    const head = await readHead(history, paths, request.signal);
     const ground = await findGround(groundRequest, history, head);
     if (!needsLease) {
       const { lease } = head;
@@ -672,30 +678,37 @@ async function findGroundAndLease(
     }
     const lease = await history.acquireLease(host);
     await rememberSeen(paths, history);
-    await rememberLease(paths, head.latest, lease);
+    await rememberLease(paths, history, head, lease);
     // Nobody else wrote between the look and the lease.
     const seen = history.seenPosition()?.position ?? 0;
     if (seen <= head.position + 1 || attempt === groundAttempts) return { ground, lease };
   }
 }
 
-async function readHead(request: SessionRequest, history: VmHistory, paths: VmPaths): Promise<VmHead> {
-  const head = await history.head(request.signal === undefined ? {} : { signal: request.signal });
+async function readHead(history: VmHistory, paths: VmPaths, signal?: AbortSignal): Promise<VmHead> {
+  const head = await history.head(signal === undefined ? {} : { signal });
   await rememberSeen(paths, history);
   await rememberHead(paths, head);
   return head;
 }
 
+/** After the lease was taken or given back. `before`: the log as it was then, unless somebody else wrote since. */
 async function rememberLease(
   paths: VmPaths,
-  latest: Commit | undefined,
+  history: VmHistory,
+  before: VmHead,
   lease: HeldLease | undefined,
 ): Promise<void> {
-  const position = lease?.leaseNumber ?? latest?.position ?? 0;
+  const seen = history.seenPosition();
+  if (seen === undefined || seen.position > before.position + 1) return;
   await rememberHead(paths, {
-    ...{ position, latest },
-    lease: lease === undefined ? { state: 'free' } : { state: 'held', ...lease },
+    ...{ position: seen.position, latest: before.latest },
+    lease: leaseState(lease),
   });
+}
+
+function leaseState(lease: HeldLease | undefined): LeaseState {
+  return lease === undefined ? { state: 'free' } : { state: 'held', ...lease };
 }
 
 interface Outcome extends Pick<PublishResult, 'outcome' | 'branch' | 'storedBytes'> {

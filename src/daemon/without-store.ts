@@ -10,8 +10,11 @@ import {
   type LeaseState,
   type HostIdentity,
   type Manifest,
+  type VmHead,
   type VmHistory,
 } from '../repo/index.js';
+import { readOverlaySummary } from '../fs/index.js';
+import { readSeen } from '../host/index.js';
 import { StoreUnreachable } from '../store/index.js';
 import { readKnownHead } from './known-head.js';
 import { findGround, type Ground, type GroundRequest } from './origin.js';
@@ -38,10 +41,19 @@ export async function findKnownGround(
 ): Promise<KnownGround> {
   const known = await readKnownHead(request.paths);
   if (known === undefined) throw away;
+  if (await isOutdated(known.head, request)) throw away;
   const { lease } = known.head;
   if (!request.ephemeral && isHeldElsewhere(lease, request.host))
     throw new LeaseHeld(request.vmName, lease.holder, lease.since);
   return { ground: await findGround(request, history, known.head), seenAt: known.seenAt };
+}
+
+/** Whether this host saw or made something newer and could not record what it is: a version would be used twice. */
+async function isOutdated({ position, latest }: VmHead, request: GroundRequest): Promise<boolean> {
+  const seen = await readSeen(request.paths);
+  if (seen !== undefined && seen.position > position) return true;
+  const overlay = await readOverlaySummary(request.overlayDirectory);
+  return overlay !== undefined && Number(overlay.identity) > (latest?.version ?? 0);
 }
 
 export function isHeldElsewhere(

@@ -129,15 +129,16 @@ export class VmHistory {
     return this.#heldLease(lease);
   }
 
-  /** Gives the lease back. Nothing happens if it is not held any more. */
-  async releaseLease(lease: HeldLease): Promise<void> {
-    await this.#log.append('give a lease back', (newest) =>
+  /** Gives the lease back. Nothing happens if it is not held any more; answers whether it was. */
+  async releaseLease(lease: HeldLease): Promise<boolean> {
+    const result = await this.#log.append('give a lease back', (newest) =>
       Promise.resolve(
         newest !== undefined && holds(newest.entry.lease, lease)
           ? { next: this.#leaseChange(newest, lease.holder, free) }
           : { settled: undefined },
       ),
     );
+    return 'appended' in result;
   }
 
   /**

@@ -62,6 +62,8 @@ async function releaseOwnLease(context: CommandContext, vmName: string): Promise
     if (head.lease.state !== 'held' || head.lease.holder.hostId !== identity.hostId) return false;
     await history.releaseLease(await history.acquireLease(identity));
     await context.rememberSeen(history);
+    // For when the store is away: the lease was given back, whether or not this is heard.
+    await context.log(vmName).catch(() => undefined);
     return true;
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
