@@ -1,6 +1,5 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import createDebug from 'debug';
-import { Cancelled, limits } from '../base/index.js';
+import { Cancelled, limits, systemClock, type Clock } from '../base/index.js';
 import {
   LeaseHeld,
   loadManifest,
@@ -83,25 +82,33 @@ export class LeaseWhenBack implements AsyncDisposable {
   #state: WithoutStore['lease'] = 'waiting';
 
   /** `take` answers `lost` where another host was faster, and is not called again then. */
-  constructor(take: () => Promise<HeldLease | 'lost'>) {
-    this.#running = this.#run(take);
+  constructor(take: () => Promise<HeldLease | 'lost'>, clock: Clock = systemClock) {
+    this.#running = this.#run(take, clock);
   }
 
   get state(): WithoutStore['lease'] {
     return this.#state;
   }
 
-  async #run(take: () => Promise<HeldLease | 'lost'>): Promise<void> {
+  /** Whatever else is wrong may pass as well: a network's sign-in page, a token that expired. */
+  async #run(take: () => Promise<HeldLease | 'lost'>, clock: Clock): Promise<void> {
     const { signal } = this.#stop;
-    for (let attempt = 0; ; attempt += 1) {
-      const pauseMs = Math.min(limits.storeRetryMsMax, limits.storeRetryMs * 2 ** Math.min(attempt, 8));
-      if (await sleep(pauseMs, false, { signal, ref: false }).catch(() => true)) return;
+    let pauseMs: number = limits.storeRetryMs;
+    for (;;) {
+      const isOver = await clock.delay(pauseMs, signal).then(
+        () => false,
+        () => true,
+      );
+      if (isOver) return;
       try {
         this.#state = (await take()) === 'lost' ? 'lost' : 'held';
         return;
       } catch (error) {
         debug('the lease cannot be taken yet: %o', error);
-        if (!(error instanceof StoreUnreachable)) return;
+        pauseMs =
+          error instanceof StoreUnreachable
+            ? Math.min(limits.storeRetryMsMax, pauseMs * 2)
+            : limits.storeRetryMsMax;
       }
     }
   }
