@@ -131,10 +131,12 @@ export class CommandContext implements AsyncDisposable {
   async #openRepository(): Promise<Repository> {
     const home = await this.home();
     const store = await this.store({ create: false });
-    const header = await Repository.readHeader(store);
-    await home.rememberRepository(await this.repositoryUrl(), header);
-    const secrets = await home.loadSecrets(header.repositoryId);
+    const { repositoryId } = await Repository.readHeader(store);
+    const secrets = await home.loadSecrets(repositoryId);
     const { codecThreads } = home.configuration;
-    return this.#resources.use(await Repository.open(store, secrets, { codecThreads }));
+    const repository = this.#resources.use(await Repository.open(store, secrets, { codecThreads }));
+    // Only what the key confirms is used when the store is away.
+    await home.rememberRepository(await this.repositoryUrl(), repository.header);
+    return repository;
   }
 }

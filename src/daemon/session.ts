@@ -16,6 +16,7 @@ import {
   type Published,
   type StoredTrace,
   type RepositoryHeader,
+  type RepositorySecrets,
   type VersionNumber,
   type VmHead,
   type VmHistory,
@@ -754,14 +755,31 @@ export async function openRepository(
   const store = await openStore(url, { unseen: known !== undefined });
   try {
     const { codecThreads } = home.configuration;
-    const header = known ?? (await Repository.readHeader(store));
-    if (known === undefined) await home.rememberRepository(url, header);
-    const secrets = await home.loadSecrets(header.repositoryId);
+    const { repositoryId } = known ?? (await Repository.readHeader(store));
+    const secrets = await home.loadSecrets(repositoryId);
     return known === undefined
-      ? await Repository.open(store, secrets, { codecThreads })
+      ? await openAndRemember(home, url, store, secrets)
       : Repository.reopen(store, known, secrets, { codecThreads });
   } catch (error) {
     await store[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+/** Only what the key confirms is used when the store is away. */
+async function openAndRemember(
+  home: HostHome,
+  url: string,
+  store: ObjectStore,
+  secrets: RepositorySecrets,
+): Promise<Repository> {
+  const { codecThreads } = home.configuration;
+  const repository = await Repository.open(store, secrets, { codecThreads });
+  try {
+    await home.rememberRepository(url, repository.header);
+    return repository;
+  } catch (error) {
+    await repository[Symbol.asyncDispose]();
     throw error;
   }
 }

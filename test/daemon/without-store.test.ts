@@ -2,10 +2,14 @@
 import { copyFile, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
+import { CommandContext } from '../../src/cli/context.js';
+import { Output } from '../../src/cli/output.js';
 import type { VmSession } from '../../src/daemon/index.js';
 import { readKnownHead, rememberHead } from '../../src/daemon/known-head.js';
 import { findKnownGround } from '../../src/daemon/without-store.js';
-import { readSeen } from '../../src/host/index.js';
+import { openHostHome, readSeen, type HostHome } from '../../src/host/index.js';
+import { DamagedObject } from '../../src/repo/index.js';
+import { generateSecrets } from '../../src/repo/keys/secrets.js';
 import { StoreUnreachable } from '../../src/store/index.js';
 import { SessionLab, vmName, write } from './session-support.js';
 
@@ -108,4 +112,27 @@ t.test('nothing older takes the place of what is known, and nothing stays that i
   };
   await rememberHead(paths, damaged as never);
   t.equal(await readKnownHead(paths), undefined);
+});
+
+t.test('which repository a store is, is remembered when the key confirms it', async (t) => {
+  const lab = await SessionLab.create(t);
+  const { header } = (await lab.open(lab.home)).repository;
+  t.same(await lab.home.repositoryAt(lab.url), header);
+  const context = (home: HostHome): CommandContext =>
+    new CommandContext({
+      options: { repo: lab.url, home: home.path },
+      output: new Output({ json: true }),
+      signal: new AbortController().signal,
+    });
+  const other = await lab.addHost('other');
+  await using others = context(other);
+  await others.repository();
+  t.same(await other.repositoryAt(lab.url), header);
+
+  const stranger = await openHostHome(join(lab.root, 'stranger'));
+  await stranger.saveSecrets({ ...generateSecrets(), repositoryId: header.repositoryId });
+  await using strangers = context(stranger);
+  await t.rejects(lab.open(stranger), DamagedObject);
+  await t.rejects(strangers.repository(), DamagedObject);
+  t.equal(await stranger.repositoryAt(lab.url), undefined);
 });
