@@ -148,7 +148,8 @@ export class VmSession implements AsyncDisposable {
     if (origin.kind === 'version' && isMadeFrom(this.fileSystem.announced, origin.commit)) {
       this.#unadopted = origin.commit;
     }
-    if (parts.away !== undefined && parts.needsLease) {
+    // A mount that goes on may have begun without the lease, too.
+    if ((parts.away !== undefined || goesOn(parts.request)) && parts.needsLease) {
       this.#leaseWhenBack = new LeaseWhenBack(() => this.#leaseToPublish());
       parts.resources.use(this.#leaseWhenBack);
     }

@@ -1,6 +1,7 @@
 /** What a host knows of a VM while the store is away is never older than what it saw or made itself. */
 import { copyFile, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { CommandContext } from '../../src/cli/context.js';
 import { Output } from '../../src/cli/output.js';
@@ -135,4 +136,18 @@ t.test('which repository a store is, is remembered when the key confirms it', as
   await t.rejects(lab.open(stranger), DamagedObject);
   await t.rejects(strangers.repository(), DamagedObject);
   t.equal(await stranger.repositoryAt(lab.url), undefined);
+});
+
+t.test('the next worker of a mount that began without the lease takes it, too', async (t) => {
+  const lab = await SessionLab.create(t);
+  const session = await lab.open(lab.home);
+  const { history } = session;
+  await history.releaseLease(await history.acquireLease(lab.home.identity));
+  const mount = { life: 1, lock: undefined, repository: session.repository.header };
+  const next = await lab.open(await lab.killed(), { mount });
+  const isHeld = async (): Promise<boolean> => (await history.head()).lease.state === 'held';
+  for (const untilMs = Date.now() + 5000; !(await isHeld()) && Date.now() < untilMs;) await sleep(20);
+  t.ok(await isHeld());
+  await next.conclude();
+  t.notOk(await isHeld(), 'and gives it back');
 });
