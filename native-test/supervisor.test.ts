@@ -325,7 +325,8 @@ print("rounds", count)`,
   const upgraded = await mount.host.isr<{ workerPid: number }>(['upgrade', vmName], mount.url);
   t.not(upgraded.workerPid, before.workerPid);
   const { workerPid } = upgraded;
-  t.match(await mount.processes(), { workerPid, supervisorPid: before.supervisorPid, restarts: 0 });
+  const after = await mount.processes();
+  t.match(after, { workerPid, supervisorPid: before.supervisorPid, restarts: 0 });
 
   const broken = { execPath: process.execPath, parameters: [join(mount.trial.root, 'missing.js')] };
   await postTo(mount.paths.controlSocket, 'upgrade', { program: broken });
@@ -333,7 +334,7 @@ print("rounds", count)`,
     const now = await mount.processes().catch(() => undefined);
     return now !== undefined && now.workerPid !== upgraded.workerPid;
   });
-  t.match(await mount.processes(), { program: before.program, restarts: 1 });
+  t.match(await mount.processes(), { program: after.program, restarts: 1 });
   program.next();
   t.match(await program.ended, { exitCode: 0, complaints: '' });
   await mount.endInOrder(t);

@@ -1,9 +1,8 @@
 import createDebug from 'debug';
 import { MountedVm, type ServeRequest } from './mounted-vm.js';
+import { stopSignals } from './stop-signals.js';
 
 const debug = createDebug('isr:daemon');
-
-const stopSignals: readonly NodeJS.Signals[] = ['SIGTERM', 'SIGINT', 'SIGHUP'];
 
 /**
  * Mounts a VM and serves it in this process until it is unmounted. SIGTERM, SIGINT and SIGHUP unmount: in order if

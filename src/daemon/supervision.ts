@@ -6,6 +6,7 @@ import { programPath, systemErrorCode } from '../base/index.js';
 import { FileSystemError } from '../fs/index.js';
 import { StoreUnreachable } from '../store/index.js';
 import { nameProcess, type NamedProcess } from './record.js';
+import { stopSignals } from './stop-signals.js';
 import type {
   Program,
   Restarts,
@@ -232,6 +233,10 @@ function supervisorBelow(child: ChildProcess, { onStop, onGone }: SupervisorList
   child.once('disconnect', () => {
     resolve();
     onGone();
+  });
+  // One that came before it listened to signals ended it.
+  child.once('exit', (_code, signal) => {
+    if (signal !== null && stopSignals.includes(signal)) onStop(`the supervisor got ${signal}`);
   });
   return {
     process: nameProcess(child.pid ?? 0),

@@ -6,6 +6,7 @@
 import { execFile, spawn, type ChildProcess, type Serializable } from 'node:child_process';
 import { readFileSync, renameSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { RestartPolicy } from './restart-policy.js';
+import { stopSignals } from './stop-signals.js';
 import {
   inheritedFd,
   oomScoreAdj,
@@ -28,8 +29,6 @@ const progressAfterMs = 10_000;
 
 /** Between two looks at a worker that is dying. */
 const deathIntervalMs = 50;
-
-const stopSignals: readonly NodeJS.Signals[] = ['SIGTERM', 'SIGINT', 'SIGHUP'];
 
 class Supervisor {
   readonly #mount: SuperviseMessage;
