@@ -25,7 +25,7 @@ async function installedCommand(
 
 async function status(main: string, environment: NodeJS.ProcessEnv = {}): Promise<string> {
   const { stdout } = await run(process.execPath, [main, 'status'], {
-    env: { PATH: process.env['PATH'], ISR_HOME: '/nonexistent/isr', ...environment },
+    env: { PATH: process.env['PATH'], ISR_HOME: join(main, '../home'), ...environment },
   });
   return stdout;
 }

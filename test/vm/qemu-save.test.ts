@@ -129,7 +129,7 @@ for (const [what, behaviour, message] of failures) {
 }
 
 t.test('a directory that cannot be written is noticed before the guest is stopped', async (t) => {
-  const { outcome, commands } = await save(t, {}, { statePath: '/nonexistent/state' });
+  const { outcome, commands } = await save(t, {}, { statePath: join(t.testdir(), 'gone/state') });
   t.match(outcome, { guest: 'running', message: /runs on: ENOENT/ });
   t.notOk(commands.includes('stop'));
 });
