@@ -1,7 +1,8 @@
 /**
  * A resume on a host that has everything: what the mount costs a guest. The same saved guest is resumed with the same
  * command line from a copy of its directory on the local disk, and from mounts whose chunks all lie in the local cache;
- * page cache empty before each, in turns. From the launch of QEMU to the guest's first tick.
+ * page cache empty before each, in turns. From the launch of QEMU to the guest's first tick. One resume was before, whose
+ * trace is replayed; QEMU is launched as soon as the mount is there, as `isr resume` does.
  */
 import { execFile } from 'node:child_process';
 import { mkdir, readFile, rm } from 'node:fs/promises';
@@ -12,6 +13,7 @@ import { readTicks, waitForTick, type Tick } from '../fixtures/guest/console.js'
 import type { TrialHost } from '../fixtures/trial-host.js';
 import { Trial } from '../fixtures/trial.js';
 import { mountVm, type DaemonStatus } from '../src/daemon/index.js';
+import { findDaemon } from '../src/daemon/record.js';
 import type { EngineName } from '../src/fuse/index.js';
 import { openHostHome } from '../src/host/index.js';
 import { openHypervisor, parseVmConfig } from '../src/vm/index.js';
@@ -24,7 +26,13 @@ import { formatTable } from './support/table.js';
 const run = promisify(execFile);
 
 const vmName = 'local';
-const engines: readonly EngineName[] = ['fuse-native', 'kernel'];
+/** A replay needs the engine `kernel`. */
+const mounts: readonly { readonly name: string; readonly engine: EngineName; readonly prefetch: boolean }[] =
+  [
+    { name: 'fuse-native', engine: 'fuse-native', prefetch: false },
+    { name: 'kernel, no replay', engine: 'kernel', prefetch: false },
+    { name: 'kernel', engine: 'kernel', prefetch: true },
+  ];
 
 /** What a resume from a mount may take, as a multiple of one from the local disk. */
 const ratioWanted = 1.1;
@@ -66,7 +74,7 @@ export async function benchResumeLocal(
   try {
     const last = await saveGuest(trial, publisher);
     const exported = join(trial.root, 'exported');
-    await publisher.isr(['export', vmName, exported, '--version', '2'], trial.url);
+    await publisher.isr(['export', vmName, exported, '--version', '3'], trial.url);
     const host = await trial.addHost();
     await host.isr(['warm', vmName, '--all'], trial.url);
 
@@ -75,7 +83,7 @@ export async function benchResumeLocal(
     const sources: readonly (readonly [name: string, resume: () => Promise<Omit<ResumeSample, 'round'>>])[] =
       [
         [disk, () => resumeFromDisk(trial, exported, disk, last)],
-        ...engines.map((engine) => [engine, () => resumeFromMount(trial, host, engine, last)] as const),
+        ...mounts.map((mount) => [mount.name, () => resumeFromMount(trial, host, mount, last)] as const),
       ];
     const samples: ResumeSample[] = [];
     for (let round = 0; round < options.rounds; round++) {
@@ -93,13 +101,16 @@ export async function benchResumeLocal(
   }
 }
 
-/** Version 2 of the VM is a suspended guest. Returns its last tick. */
+/** Version 3 of the VM is a suspended guest that was resumed once before. Returns its last tick. */
 async function saveGuest(trial: Trial, host: TrialHost): Promise<Tick> {
   const guest = await buildGuest({ directory: join(trial.root, 'guest') });
   await host.isr(['import', vmName, guest.directory, '--at', trial.mountPath], trial.url);
   const console = join((await host.vmPaths(trial.repositoryId, vmName)).run, 'console.log');
   await host.isr(['start', vmName], trial.url);
   await waitForTick(console, 10);
+  await host.isr(['suspend', vmName], trial.url);
+  await host.isr(['resume', vmName], trial.url);
+  await waitForTick(console, (await readTicks(console)).length + 10);
   await host.isr(['suspend', vmName], trial.url);
   const last = (await readTicks(console)).at(-1);
   if (last === undefined) throw new Error('the guest never ticked');
@@ -125,7 +136,7 @@ async function resumeFromDisk(
 async function resumeFromMount(
   trial: Trial,
   host: TrialHost,
-  engine: EngineName,
+  { name, engine, prefetch }: (typeof mounts)[number],
   last: Tick,
 ): Promise<Omit<ResumeSample, 'round'>> {
   await dropPageCache();
@@ -135,18 +146,21 @@ async function resumeFromMount(
     repositoryUrl: trial.url,
     mount: {
       ...{ vmName, engine, ephemeral: true, allowOther: false, version: undefined, mountPath: undefined },
-      resuming: { prefetch: true },
+      resuming: { prefetch },
     },
   });
   try {
-    const { daemon } = await host.isr<DaemonStatus>(['status', vmName], trial.url);
-    const secondsBefore = await processorSeconds(daemon.workerPid);
+    // Its status would cost it more than the resume does.
+    const daemon = await findDaemon(await host.vmPaths(trial.repositoryId, vmName));
+    if (daemon.state === 'none') throw new Error('there is no daemon');
+    const { pid } = daemon.record.worker ?? daemon.record;
+    const secondsBefore = await processorSeconds(pid);
     let spentSeconds = 0;
     const figures = await resume(trial, trial.mountPath, last, async () => {
-      spentSeconds = (await processorSeconds(daemon.workerPid)) - secondsBefore;
+      spentSeconds = (await processorSeconds(pid)) - secondsBefore;
     });
     const status = await host.isr<DaemonStatus>(['status', vmName], trial.url);
-    return { from: engine, ...figures, daemon: daemonFigures(status, spentSeconds) };
+    return { from: name, ...figures, daemon: daemonFigures(status, spentSeconds) };
   } finally {
     await client.unmount();
   }
@@ -200,11 +214,11 @@ function ratiosTo(disk: string, samples: readonly ResumeSample[]): ResumeLocalFi
       .map(({ round, firstTickSeconds }) => [round, firstTickSeconds]),
   );
   return Object.fromEntries(
-    engines.map((engine) => {
+    mounts.map(({ name }) => {
       const all = samples
-        .filter(({ from }) => from === engine)
+        .filter(({ from }) => from === name)
         .map(({ round, firstTickSeconds }) => firstTickSeconds / (ofDisk.get(round) ?? Number.NaN));
-      return [engine, { median: median(all), all }];
+      return [name, { median: median(all), all }];
     }),
   );
 }
@@ -228,7 +242,7 @@ function print({ samples, ratios, pageCacheDropped }: ResumeLocalFigures, disk: 
   console.log(
     formatTable(
       header,
-      [disk, ...engines].map((from) => {
+      [disk, ...mounts.map(({ name }) => name)].map((from) => {
         const ticks = of(from, ({ firstTickSeconds }) => firstTickSeconds);
         const ratio = ratios[from];
         return [

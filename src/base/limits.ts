@@ -277,11 +277,13 @@ export const limits = {
   /** How long the local cache is left alone after a failed write, so that a full disk does not cost every read. */
   localCachePauseMs: 30_000,
 
-  /** The time of last use of a cache entry is at most this wrong, and written at most this often. */
-  localCacheTouchMs: 5 * 60_000,
-
-  /** Cache entries whose last touch is remembered. */
-  localCacheTouchesRemembered: 16_384,
+  /**
+   * The time of last use of a cache entry is at most this wrong, and written at most this often; how long after the use, so
+   * that a resume that uses hundreds in a moment does not wait for it; and entries whose last use is remembered.
+   */
+  localCacheUseMs: 5 * 60_000,
+  localCacheUseDelayMs: 2_000,
+  localCacheUsesRemembered: 16_384,
 
   /** Chunks that one read of a file works on at once. */
   chunksPerRead: 16,

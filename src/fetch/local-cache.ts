@@ -2,7 +2,6 @@ import { randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import * as nodeFiles from 'node:fs/promises';
 import { join } from 'node:path';
-import { LRUCache } from 'lru-cache';
 import { limits, systemErrorCode, type Clock } from '../base/index.js';
 import type { BlobKind, BlobReference } from '../repo/index.js';
 import {
@@ -16,9 +15,10 @@ import { entryDiskBytes, entryPath, shardPath, temporaryDirectory } from './loca
 import { roomBytes } from './local-cache/sweep.js';
 import { Sweeper } from './local-cache/sweeper.js';
 import { appendUsage, readUsage, replaceUsage } from './local-cache/usage-record.js';
+import { UseTimes } from './local-cache/use-times.js';
 
 /** The file operations that a local cache makes; a test puts failing ones in their place. */
-export type CacheFiles = Pick<typeof nodeFiles, 'open' | 'mkdir' | 'rename' | 'rm' | 'utimes'>;
+export type CacheFiles = Pick<typeof nodeFiles, 'open' | 'mkdir' | 'rename' | 'rm' | 'utimes' | 'access'>;
 
 /** Sealed bytes as they were found, and the reference that they claim to open under. Not verified. */
 export interface CachedBlob {
@@ -84,7 +84,7 @@ export class LocalCache implements AsyncDisposable {
   readonly #clock: Clock;
   readonly #files: CacheFiles;
   readonly #sweeper: Sweeper;
-  readonly #touched = new LRUCache<string, number>({ max: limits.localCacheTouchesRemembered });
+  readonly #useTimes: UseTimes;
 
   #limitBytes: number;
   #usedBytes: number | undefined;
@@ -107,6 +107,7 @@ export class LocalCache implements AsyncDisposable {
     this.#owner = encodeEntryOwner(options.repositoryId);
     this.#clock = options.clock;
     this.#files = options.files ?? nodeFiles;
+    this.#useTimes = new UseTimes(options.clock, this.#files.utimes);
     this.#sweeper = new Sweeper(options.path);
   }
 
@@ -117,9 +118,19 @@ export class LocalCache implements AsyncDisposable {
     return cache;
   }
 
-  /** Whether there is an entry: one look at the directory, a few microseconds, no promise. It may still be damaged. */
+  /** Whether there is an entry: one look at the directory, a few microseconds where the system knows it, no promise. It may still be damaged. */
   has(reference: BlobReference, kind: BlobKind): boolean {
     return existsSync(entryPath(this.#path, reference.id, kind));
+  }
+
+  /** As `has`, without keeping this thread: on a cold disk a look is a millisecond at worst. For those that look for many. */
+  async holds(reference: BlobReference, kind: BlobKind): Promise<boolean> {
+    try {
+      await this.#files.access(entryPath(this.#path, reference.id, kind));
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   /**
@@ -132,7 +143,7 @@ export class LocalCache implements AsyncDisposable {
   ): { readonly path: string; readonly offsetBytes: number } | undefined {
     if (this.#files !== nodeFiles) return undefined;
     const path = entryPath(this.#path, reference.id, kind);
-    this.#touch(path);
+    this.#useTimes.used(path);
     return { path, offsetBytes: entryHeaderBytes };
   }
 
@@ -148,7 +159,7 @@ export class LocalCache implements AsyncDisposable {
         await this.discardDamaged(reference, kind);
         return undefined;
       }
-      this.#touch(path);
+      this.#useTimes.used(path);
       return found;
     } catch (error) {
       if (systemErrorCode(error) === 'ENOENT') return undefined;
@@ -176,7 +187,7 @@ export class LocalCache implements AsyncDisposable {
       this.#pausedUntil = this.#clock.now() + limits.localCachePauseMs;
       return false;
     }
-    this.#touched.set(entryPath(this.#path, reference.id, kind), this.#clock.now());
+    this.#useTimes.made(entryPath(this.#path, reference.id, kind));
     this.#account(addedBytes);
     return true;
   }
@@ -222,6 +233,7 @@ export class LocalCache implements AsyncDisposable {
       this.#closed = true;
       this.#tell();
     }
+    await this.#useTimes[Symbol.asyncDispose]();
     await this.#sweeper[Symbol.asyncDispose]();
     await this.settled();
   }
@@ -296,15 +308,6 @@ export class LocalCache implements AsyncDisposable {
     }
   }
 
-  /** Notes the use of an entry, so that eviction spares it. Nobody waits for this, and nothing depends on it. */
-  #touch(path: string): void {
-    const now = this.#clock.now();
-    if (now - (this.#touched.get(path) ?? -Infinity) < limits.localCacheTouchMs) return;
-    this.#touched.set(path, now);
-    const seconds = this.#clock.wallMs() / 1000;
-    void this.#files.utimes(path, seconds, seconds).catch(() => undefined);
-  }
-
   #account(addedBytes: number): void {
     this.#untoldBytes += addedBytes;
     if (this.#usedBytes !== undefined && this.#untoldBytes < this.#limitBytes * untoldShareOfLimit) return;
@@ -334,6 +337,7 @@ export class LocalCache implements AsyncDisposable {
   }
 
   async #sweep(): Promise<void> {
+    await this.#useTimes.write();
     try {
       const result = await this.#sweeper.sweep(this.#clock.wallMs(), this.#limitBytes);
       if (result.outcome === 'swept') {

@@ -1,4 +1,3 @@
-import { setImmediate as eventLoopTurn } from 'node:timers/promises';
 import { Cancelled, limits } from '../base/index.js';
 import type { BlobReference } from '../repo/index.js';
 import { AbortScope } from './abort-scope.js';
@@ -77,20 +76,21 @@ export class Warming {
     return new Groups(
       references,
       () => (options.fetchClass === 'replay' ? link.replayRangeBytes : link.rangeBytes),
-      (reference) => {
-        if (options.signal?.aborted === true) throw new Cancelled('Warming');
-        const isLocal = this.#localCache.has(reference, 'chunk');
+      async (reference) => {
+        const isLocal = await this.#localCache.holds(reference, 'chunk');
         if (isLocal) note(reference, false);
         return !isLocal;
       },
+      options.signal,
     );
   }
 
   /** Brings what is not local of a group with one request, and whatever is under way already with its own. */
   async #warmGroup(group: readonly BlobReference[], options: FetchOptions, note: Note): Promise<void> {
     const absent: BlobReference[] = [];
-    for (const reference of group) {
-      if (this.#localCache.has(reference, 'chunk')) note(reference, false);
+    const isHere = await Promise.all(group.map((reference) => this.#localCache.holds(reference, 'chunk')));
+    for (const [position, reference] of group.entries()) {
+      if (isHere[position] === true) note(reference, false);
       else absent.push(reference);
     }
     const flights = this.#flights.boardTogether(absent, options.fetchClass);
@@ -103,43 +103,56 @@ export class Warming {
   }
 }
 
-/** Blobs that are looked at before somebody else has a turn: each costs a look at the local cache. */
-const blobsPerTurn = 64;
+/** Blobs that are looked for in the local cache at once. */
+const blobsPerLook = 16;
 
 /** What of a stream of blobs goes with the next request. */
 class Groups {
   readonly #blobs: Iterator<BlobReference> | AsyncIterator<BlobReference>;
   readonly #rangeBytes: () => number;
-  readonly #isWanted: (reference: BlobReference) => boolean;
+  readonly #isWanted: (reference: BlobReference) => Promise<boolean>;
+  readonly #signal: AbortSignal | undefined;
   readonly #upcoming = new UpcomingBlobs();
   #isAtEnd = false;
-  #looked = 0;
   /** Callers take turns: the stream has one reader. */
   #last: Promise<unknown> = Promise.resolve();
 
   constructor(
     blobs: Iterable<BlobReference> | AsyncIterable<BlobReference>,
     rangeBytes: () => number,
-    isWanted: (reference: BlobReference) => boolean,
+    isWanted: (reference: BlobReference) => Promise<boolean>,
+    signal: AbortSignal | undefined,
   ) {
     this.#blobs = Symbol.asyncIterator in blobs ? blobs[Symbol.asyncIterator]() : blobs[Symbol.iterator]();
     this.#rangeBytes = rangeBytes;
     this.#isWanted = isWanted;
+    this.#signal = signal;
   }
 
   next(): Promise<readonly BlobReference[] | undefined> {
     const group = this.#last.then(async () => {
       while (!this.#isAtEnd && this.#upcoming.wantsMore(this.#rangeBytes())) {
-        // Where nearly all is local, nothing else would give others their turn.
-        if (++this.#looked % blobsPerTurn === 0) await eventLoopTurn();
-        const result = await this.#blobs.next();
-        if (result.done === true) this.#isAtEnd = true;
-        else if (this.#isWanted(result.value)) this.#upcoming.add(result.value);
+        const blobs = await this.#look();
+        if (this.#signal?.aborted === true) throw new Cancelled('Warming');
+        for (const { blob, isWanted } of await Promise.all(blobs)) if (isWanted) this.#upcoming.add(blob);
       }
       return this.#upcoming.take(this.#rangeBytes());
     });
     this.#last = group.catch(() => undefined);
     return group;
+  }
+
+  /** The next blobs of the stream, each being looked for; `isWanted` must not fail. */
+  async #look(): Promise<Promise<{ readonly blob: BlobReference; readonly isWanted: boolean }>[]> {
+    const looks: Promise<{ readonly blob: BlobReference; readonly isWanted: boolean }>[] = [];
+    while (looks.length < blobsPerLook) {
+      const next = await this.#blobs.next();
+      this.#isAtEnd = next.done === true;
+      if (next.done === true) break;
+      const blob = next.value;
+      looks.push(this.#isWanted(blob).then((isWanted) => ({ blob, isWanted })));
+    }
+    return looks;
   }
 
   /** Ends the stream, when nobody waits for it any more. */

@@ -3,6 +3,7 @@ import { existsSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
+import { limits } from '../../src/base/index.js';
 import { LocalCache, type CacheFiles } from '../../src/fetch/local-cache.js';
 import { decodeEntryHeader, encodeEntryHeader, entryHeaderBytes } from '../../src/fetch/local-cache/entry.js';
 import { entryPath } from '../../src/fetch/local-cache/layout.js';
@@ -328,12 +329,18 @@ t.test('the use of an entry is noted on disk, now and then', async (t) => {
   await openFrom(cache, blob);
   t.equal(touches, 0, 'it was just written');
   clock.advance(6 * 60_000);
+  const usedAt = clock.now();
   await openFrom(cache, blob);
   await openFrom(cache, blob);
+  t.equal(touches, 0, 'whoever uses it does not wait for that');
+  clock.advance(limits.localCacheUseDelayMs);
   while (touches === 0) await new Promise((resolve) => setImmediate(resolve));
   t.equal(touches, 1);
-  t.equal(statSync(entryPath(path, blob.reference.id, 'chunk')).mtimeMs, clock.now());
+  t.equal(statSync(entryPath(path, blob.reference.id, 'chunk')).mtimeMs, usedAt);
+  clock.advance(6 * 60_000);
+  await openFrom(cache, blob);
   await cache[Symbol.asyncDispose]();
+  t.equal(touches, 2, 'what was not written yet is written at the end');
 });
 
 t.test('random use, damage and restarts: never wrong data, never beyond the limit', async (t) => {

@@ -152,8 +152,11 @@ function decodeEntry(entry: Buffer, packId: PackId): PackIndexEntry {
 }
 
 /** Whether a reference can be one that `publish` wrote: bounds that keep a hostile one from costing memory. */
-export function isPlausibleReference(reference: BlobReference): boolean {
-  const { offsetBytes, sealedBytes, counter } = reference;
+export function isPlausibleReference({
+  offsetBytes,
+  sealedBytes,
+  counter,
+}: Pick<BlobReference, 'offsetBytes' | 'sealedBytes' | 'counter'>): boolean {
   return (
     counter >= firstBlobCounter &&
     offsetBytes >= packHeaderBytes &&

@@ -61,7 +61,7 @@ export const blobReference: v.GenericSchema<unknown, BlobReference> = v.pipe(
       v.transform((value) => value as BlobId),
     ),
   }),
-  v.check(isPlausibleReference),
+  v.check((reference) => isPlausibleReference(reference)),
 );
 
 /** Parses and validates a UTF-8 JSON payload of the object `key`; throws `DamagedObject`. `what` names the payload. */
