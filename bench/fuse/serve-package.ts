@@ -23,7 +23,7 @@ interface FusePackage {
     mountPath: string,
     operations: object,
     options: object,
-  ): { mount(then: (error?: Error) => void): void };
+  ): { mount(then: (error: Error | null | undefined) => void): void };
   readonly ENOENT: number;
 }
 
@@ -73,9 +73,11 @@ const operations = {
   open: (path: string, _flags: number, answer: Answer) => answer(0, files.get(path)),
   read: transfer(readSync),
   write: transfer(writeSync),
-  fsync: (_path: string, file: number, _dataOnly: number, answer: Answer) => {
-    fdatasyncSync(file);
-    answer(0);
+  // It hands over what follows the path in another order than it documents.
+  fsync: (path: string, _dataOnly: number, _file: number, answer: Answer) => {
+    const fd = files.get(path);
+    if (fd !== undefined) fdatasyncSync(fd);
+    answer(fd === undefined ? Fuse.ENOENT : 0);
   },
 };
 
@@ -90,7 +92,7 @@ const fuse = new Fuse(mountPath, operations, {
   entryTimeout: 60,
 });
 fuse.mount((error) => {
-  if (error !== undefined) throw error;
+  if (error instanceof Error) throw error;
   process.stdout.write('ready\n');
 });
 process.stdin
