@@ -50,6 +50,8 @@ const { values } = parseArgs({
     resident: { type: 'string', default: 'yes' },
     /** `yes`: keep the runs that are in resume.json. */
     append: { type: 'string', default: 'no' },
+    /** Of the repositories; `isr init` has a default. */
+    'chunk-size': { type: 'string' },
     /** `any`: also what an earlier build of isr has published. */
     prepared: { type: 'string', default: 'own' },
     /** No run begins after so long. */
@@ -68,7 +70,8 @@ async function main(): Promise<void> {
   const deadlineMs = performance.now() + 1000 * limitSeconds;
   if (values.append !== 'yes') await startResults();
   for (const guest of choose(guests, values.guest, 'guest')) {
-    const prepared = await prepare(guest, { reuse: values.prepared === 'any', say });
+    const chunkSize = values['chunk-size'];
+    const prepared = await prepare(guest, { reuse: values.prepared === 'any', chunkSize, say });
     await addTouched(guest.name, await touchedPages(prepared));
     for (const kind of links) {
       const directory = await mkdtemp(join(tmpdir(), 'isr-bench-link-'));
@@ -83,7 +86,7 @@ async function main(): Promise<void> {
             const untilResident = values.resident === 'yes' && round === 0;
             try {
               const record = await runSubject({
-                ...{ prepared, link, subject, revision, untilResident },
+                ...{ prepared, link, subject, revision, untilResident, chunkSize },
                 signal: stop.signal,
               });
               await addRun(record);

@@ -46,25 +46,31 @@ export type PreparedPart = 'first' | 'learned' | 'wrong' | 'state' | 'gzip' | 'z
  */
 export async function prepare(
   guest: BenchGuest,
-  options: { readonly reuse: boolean; readonly say: (text: string) => void },
+  options: {
+    readonly reuse: boolean;
+    /** As `isr init` takes it. Undefined: its default. */
+    readonly chunkSize: string | undefined;
+    readonly say: (text: string) => void;
+  },
 ): Promise<Prepared> {
-  const { say } = options;
+  const { chunkSize, say } = options;
   const directory = join(cacheDirectory(), 'prepared');
   await mkdir(directory, { recursive: true });
   const image = await bootableImage(guest, say);
-  const prefix = `${guest.name}-${image.key}-`;
+  const kind = chunkSize === undefined ? guest.name : `${guest.name}-${chunkSize}`;
+  const prefix = `${kind}-${image.key}-`;
   const newest = options.reuse ? (await newestFirst(directory, prefix))[0] : undefined;
   const root = join(directory, newest ?? `${prefix}${await programHash()}`);
   if (!(await exists(root))) {
     const work = await mkdtemp(join(directory, `making-${guest.name}-`));
     try {
-      const about = await make(guest, image.directory, work, say);
+      const about = await make(guest, image.directory, work, options);
       await writeFile(join(work, 'about.json'), JSON.stringify(about));
       await rename(work, root);
     } finally {
       await rm(work, { recursive: true, force: true });
     }
-    await keepNewest(directory, `${guest.name}-`);
+    await keepNewest(directory, `${kind}-${image.key}-`);
   }
   const about = JSON.parse(await readFile(join(root, 'about.json'), 'utf8')) as Omit<
     Prepared,
@@ -100,7 +106,7 @@ async function make(
   guest: BenchGuest,
   image: string,
   root: string,
-  say: (text: string) => void,
+  { chunkSize, say }: Pick<Parameters<typeof prepare>[1], 'chunkSize' | 'say'>,
 ): Promise<Omit<Prepared, 'guest' | 'root'>> {
   const work = await mkdtemp(join(tmpdir(), 'isr-bench-'));
   const url = `file://${join(root, 'learned')}`;
@@ -110,7 +116,10 @@ async function make(
   let repositoryId: string | undefined;
   try {
     await mkdir(mountPath);
-    ({ repositoryId } = await hostA.isr<{ repositoryId: string }>(['init'], url));
+    ({ repositoryId } = await hostA.isr<{ repositoryId: string }>(
+      ['init', ...(chunkSize === undefined ? [] : ['--chunk-size', chunkSize])],
+      url,
+    ));
     await hostA.isr(['key', 'export', join(root, 'key')], url);
     await hostB.isr(['key', 'import', join(root, 'key')], url);
     say(`booting the ${guest.name} guest`);

@@ -25,10 +25,14 @@ export function printResults({ runs, summaries = [] }: Results): void {
 function printRuns(runs: readonly RunRecord[]): void {
   for (const place of new Set(runs.map(({ guest, link }) => `${guest} guest, ${link}`))) {
     const here = runs.filter(({ guest, link }) => `${guest} guest, ${link}` === place);
-    const rows = subjects.flatMap(({ name, title }) => {
-      const mine = here.filter(({ subject }) => subject === name);
-      return mine.length === 0 ? [] : [[title, ...rowOf(mine)]];
-    });
+    const rows = subjects.flatMap(({ name, title }) =>
+      [...new Set(here.map(({ subject }) => subject))]
+        .filter((subject) => subject === name || subject.startsWith(`${name}, `))
+        .map((subject) => [
+          `${title}${subject.slice(name.length)}`,
+          ...rowOf(here.filter((run) => run.subject === subject)),
+        ]),
+    );
     console.log(`\n${place}\n`);
     console.log(formatTable(header, rows));
   }

@@ -28,6 +28,7 @@ export interface RunRecord {
   readonly guest: string;
   readonly link: string;
   readonly linkKind: LinkKind;
+  /** With the size of chunks, where it is not the default. */
   readonly subject: string;
   readonly at: string;
   /** The commit of isr, with a plus sign where files were changed. */
@@ -51,6 +52,7 @@ export interface RunOptions {
   readonly link: Link;
   readonly subject: Subject;
   readonly revision: string;
+  readonly chunkSize: string | undefined;
   /** Whether to go on until everything is local, which takes as long as a copy. */
   readonly untilResident: boolean;
   readonly signal: AbortSignal;
@@ -74,7 +76,7 @@ export async function runSubject(options: RunOptions): Promise<RunRecord> {
 }
 
 async function measure(options: RunOptions, resuming: Resuming, signal: AbortSignal): Promise<RunRecord> {
-  const { prepared, link, subject, revision } = options;
+  const { prepared, link, subject, revision, chunkSize } = options;
   const atStart = await link.receivedBytes();
   const sentAtStart = await link.sentBytes();
   const receivedBytes = async (): Promise<number> => (await link.receivedBytes()) - atStart;
@@ -115,7 +117,7 @@ async function measure(options: RunOptions, resuming: Resuming, signal: AbortSig
     guest: prepared.guest.name,
     link: linkName(link.kind),
     linkKind: link.kind,
-    subject: subject.name,
+    subject: chunkSize === undefined ? subject.name : `${subject.name}, ${chunkSize} chunks`,
     at: date.toISOString(),
     revision,
     load,
