@@ -362,16 +362,14 @@ export const limits = {
   savedStateReadsInFlight: 8,
 
   /**
-   * Fetched on each side of a demand miss while its answer is on the way. Both sides, compressed, are about what
-   * 100 Mb/s carry in a round trip of 20 ms (docs/benchmarks.md).
+   * What is fetched around demands while their link idles. The first piece on each side, both of which compressed are about
+   * what 100 Mb/s carry in a round trip of 20 ms; then twice as much each time, up to the most, for so many pieces around a
+   * demand; around so many demands. It begins about as long after the demand as a link of 100 Mb/s needs for its chunk.
    */
-  fetchAroundBytes: 256 * 1024,
-
-  /** When those are asked for: about as long after the demand as a link of 100 Mb/s needs for its chunk. */
-  fetchAroundDelayMs: 5,
-
-  /** How many demand misses of one file may have their surroundings fetched at once: more would queue up behind demand. */
-  fetchesAroundInFlight: 2,
+  surroundings: {
+    ...{ pieceBytes: 256 * 1024, pieceBytesMax: 2 * 1024 * 1024, piecesMax: 10, piecesInFlight: 3 },
+    ...{ centres: 16, delayMs: 5 },
+  },
 
   /**
    * What is opened of the local cache for one read-ahead; one that needs more is refused as if it were not local. A

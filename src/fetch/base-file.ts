@@ -1,4 +1,4 @@
-import { setImmediate as eventLoopTurn, setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as eventLoopTurn } from 'node:timers/promises';
 import { Cancelled, limits } from '../base/index.js';
 import {
   DamagedObject,
@@ -11,6 +11,7 @@ import {
 } from '../repo/index.js';
 import type { ChunkPlace } from '../resident/index.js';
 import { AbortScope } from './abort-scope.js';
+import type { Surroundings } from './surroundings.js';
 import { Turnstile } from './turnstile.js';
 import type {
   BaseFile,
@@ -48,22 +49,18 @@ export class VersionFile implements BaseFile {
   readonly #fetcher: Fetcher;
   readonly #chunksFor: (how: HowToFetch) => ChunkMap;
   readonly #chunks: ChunkMap;
-  readonly #betweenDemands: boolean;
-  #fetchesAround = 0;
+  readonly #surroundings: Surroundings | undefined;
 
-  /**
-   * `chunksFor` gives the file's map, loading its nodes so. `betweenDemands`: whether neighbours of a demand are fetched while
-   * its link idles.
-   */
+  /** `chunksFor` gives the file's map, loading its nodes so. `surroundings` is told of demands that are not local. */
   constructor(
     map: FileMap,
     fetcher: Fetcher,
     chunksFor: (how: HowToFetch) => ChunkMap,
-    betweenDemands: boolean,
+    surroundings: Surroundings | undefined,
   ) {
     this.map = map;
     this.#fetcher = fetcher;
-    this.#betweenDemands = betweenDemands;
+    this.#surroundings = surroundings;
     this.#chunksFor = chunksFor;
     this.#chunks = chunksFor({ fetchClass: 'demand' });
   }
@@ -223,36 +220,8 @@ export class VersionFile implements BaseFile {
   #readChunk(reference: BlobReference, chunkIndex: number, options: BlobFetchOptions): Promise<Uint8Array> {
     const isMiss = options.fetchClass === 'demand' && !this.#fetcher.isLocal(reference);
     const chunk = this.#fetcher.readChunk(reference, options);
-    if (isMiss && this.#betweenDemands) void this.#fetchAround(chunkIndex, chunk);
+    if (isMiss) void this.#surroundings?.missed(this, chunkIndex, chunk);
     return chunk;
-  }
-
-  /**
-   * While a demand is on its way its link idles for most of a round trip. The chunks around it, which a guest is most
-   * likely to want next, use that time: those after it, then those before it. They are asked for a little later, so that
-   * their answers come behind the demand's; not at all where that comes so soon that there is no time to use.
-   */
-  async #fetchAround(chunkIndex: number, demand: Promise<unknown>): Promise<void> {
-    if (this.#fetchesAround >= limits.fetchesAroundInFlight) return;
-    const isAnswered = demand.then(
-      () => true,
-      () => true,
-    );
-    const isSlow = sleep(limits.fetchAroundDelayMs, false, { ref: false });
-    if (await Promise.race([isAnswered, isSlow])) return;
-    // Others may have begun meanwhile.
-    if (this.#fetchesAround >= limits.fetchesAroundInFlight) return;
-    this.#fetchesAround += 1;
-    const { chunkBytes } = this.map;
-    const sideBytes = Math.max(chunkBytes, limits.fetchAroundBytes);
-    const beforeBytes = Math.min(sideBytes, chunkIndex * chunkBytes);
-    const options = { fetchClass: 'replay' } as const;
-    // What goes wrong here is counted by the fetcher, and shows again when the chunk is really wanted.
-    await Promise.allSettled([
-      this.warm((chunkIndex + 1) * chunkBytes, sideBytes, options),
-      this.warm(chunkIndex * chunkBytes - beforeBytes, beforeBytes, options),
-    ]);
-    this.#fetchesAround -= 1;
   }
 
   /** Fills the piece of `into`: from the chunk up to the end of the file, with zeros after it. */

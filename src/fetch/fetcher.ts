@@ -16,6 +16,7 @@ import { LocalCacheUnusable } from './errors.js';
 import { Flights } from './flights.js';
 import { LocalCache, type CacheFiles } from './local-cache.js';
 import { StoreAccess } from './store-access.js';
+import { Surroundings } from './surroundings.js';
 import { openTier } from './tiers/open-tier.js';
 import type { Tier } from './tiers/tier.js';
 import type {
@@ -76,7 +77,13 @@ export async function createFetcher(options: FetcherOptions): Promise<Fetcher> {
     memory: new ChunkMemory(options.memoryCacheBytes, options.chunkBytes),
     cachePath: options.cachePath,
     caps: options.caps ?? {},
-    betweenDemands: options.betweenDemands ?? true,
+    surroundings:
+      options.betweenDemands === false
+        ? undefined
+        : new Surroundings(
+            () => access.link.roundTripMs,
+            () => clock.now(),
+          ),
   });
 }
 
@@ -88,7 +95,7 @@ interface Parts {
   readonly memory: ChunkMemory;
   readonly cachePath: string;
   readonly caps: LinkCaps;
-  readonly betweenDemands: boolean;
+  readonly surroundings: Surroundings | undefined;
 }
 
 /**
@@ -107,7 +114,7 @@ class TieredFetcher implements Fetcher {
   readonly #warming: Warming;
   readonly #cachePath: string;
   readonly #caps: LinkCaps;
-  readonly #betweenDemands: boolean;
+  readonly #surroundings: Surroundings | undefined;
   readonly #nodes = new NodeCache(limits.mapCacheBytes);
   #memoryHits = 0;
   #closing: Promise<void> | undefined;
@@ -120,7 +127,7 @@ class TieredFetcher implements Fetcher {
     this.#memory = parts.memory;
     this.#cachePath = parts.cachePath;
     this.#caps = parts.caps;
-    this.#betweenDemands = parts.betweenDemands;
+    this.#surroundings = parts.surroundings;
     this.#warming = new Warming({
       ...parts,
       requireKept: (isKept) => this.#requireKept(isKept),
@@ -191,7 +198,7 @@ class TieredFetcher implements Fetcher {
       map,
       this,
       (options) => new ChunkMap(map, this.#readerFor(options), this.#nodes),
-      this.#betweenDemands,
+      this.#surroundings,
     );
   }
 
@@ -235,6 +242,7 @@ class TieredFetcher implements Fetcher {
   }
 
   async #close(): Promise<void> {
+    this.#surroundings?.[Symbol.dispose]();
     await this.#flights[Symbol.asyncDispose]();
     await this.#access[Symbol.asyncDispose]();
     for (const tier of this.#tiers) await tier[Symbol.asyncDispose]();

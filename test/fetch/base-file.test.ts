@@ -345,7 +345,7 @@ t.test('unless nothing is wanted between demands', async (t) => {
   world.store.hold();
   const read = disk.read(10 * chunkBytes, dirtyBuffer(100), demand);
   await until(() => world.store.holding > 0, 'the chunk');
-  await sleep(10 * limits.fetchAroundDelayMs);
+  await sleep(10 * limits.surroundings.delayMs);
   t.equal(world.store.holding, 1);
   world.store.release();
   await read;
