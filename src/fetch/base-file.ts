@@ -11,6 +11,7 @@ import {
 } from '../repo/index.js';
 import type { ChunkPlace } from '../resident/index.js';
 import { AbortScope } from './abort-scope.js';
+import type { DemandWait } from './stall-record.js';
 import type { Surroundings } from './surroundings.js';
 import { Turnstile } from './turnstile.js';
 import type {
@@ -211,16 +212,23 @@ export class VersionFile implements BaseFile {
     const chunk =
       entry === 'zero'
         ? entry
-        : (this.#fetcher.peekChunk(entry) ?? (await this.#readChunk(entry, chunkIndex, options)));
+        : (this.#fetcher.peekChunk(entry) ?? (await this.#readChunk(entry, chunkIndex, options, wait)));
     if (clock !== undefined) wait?.settled(chunkIndex, clock);
     if (signal?.aborted === true) throw new Cancelled('Reading');
     this.#copy(entry, chunk, piece, into);
   }
 
-  #readChunk(reference: BlobReference, chunkIndex: number, options: BlobFetchOptions): Promise<Uint8Array> {
+  #readChunk(
+    reference: BlobReference,
+    chunkIndex: number,
+    options: BlobFetchOptions,
+    wait: DemandWait | undefined,
+  ): Promise<Uint8Array> {
     const isMiss = options.fetchClass === 'demand' && !this.#fetcher.isLocal(reference);
     const chunk = this.#fetcher.readChunk(reference, options);
-    if (isMiss) void this.#surroundings?.missed(this, chunkIndex, chunk);
+    // A replay knows better what comes next.
+    if (isMiss && wait?.isForeseen(chunkIndex) !== true)
+      void this.#surroundings?.missed(this, chunkIndex, chunk);
     return chunk;
   }
 

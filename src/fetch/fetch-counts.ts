@@ -17,6 +17,7 @@ export class FetchCounts {
   receivedBytes = 0;
   readonly #classes: Record<FetchClass, { requests: number; bytes: number; waitMs: number }> = {
     demand: { requests: 0, bytes: 0, waitMs: 0 },
+    around: { requests: 0, bytes: 0, waitMs: 0 },
     replay: { requests: 0, bytes: 0, waitMs: 0 },
     background: { requests: 0, bytes: 0, waitMs: 0 },
   };
@@ -35,7 +36,12 @@ export class FetchCounts {
   }
 
   byClass(): Readonly<Record<FetchClass, FetchClassStatus>> {
-    const { demand, replay, background } = this.#classes;
-    return { demand: { ...demand }, replay: { ...replay }, background: { ...background } };
+    const { demand, around, replay, background } = this.#classes;
+    return {
+      demand: { ...demand },
+      around: { ...around },
+      replay: { ...replay },
+      background: { ...background },
+    };
   }
 }

@@ -4,7 +4,7 @@ import type { FetchClass } from './types.js';
 import type { RangeFetch } from './range-fetch.js';
 import type { WaitClock, WaitPart } from './wait-clock.js';
 
-const urgency: Readonly<Record<FetchClass, number>> = { demand: 2, replay: 1, background: 0 };
+const urgency: Readonly<Record<FetchClass, number>> = { demand: 3, around: 2, replay: 1, background: 0 };
 
 export function isMoreUrgent(one: FetchClass, other: FetchClass): boolean {
   return urgency[one] > urgency[other];

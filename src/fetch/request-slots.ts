@@ -51,7 +51,7 @@ export class Turn {
 }
 
 /** Highest priority first. */
-const classes: readonly FetchClass[] = ['demand', 'replay', 'background'];
+const classes: readonly FetchClass[] = ['demand', 'around', 'replay', 'background'];
 
 interface Waiter {
   readonly claim: SlotClaim;
@@ -59,7 +59,7 @@ interface Waiter {
 }
 
 /**
- * Who may ask the store next: demand before replay before background, and by order of arrival within a class.
+ * Who may ask the store next: demand, then what is around it, then replay, then background; and by order of arrival within a class.
  *
  * What is not demand asks for no more than keeps the link busy, and background requests step back to a few while there
  * is demand: a demand shares the link with little else. Bandwidth is capped where somebody wants that.
@@ -68,7 +68,7 @@ export class RequestSlots implements Disposable {
   readonly #limits: SlotLimits;
   /** In order of arrival. */
   readonly #waiting = new Set<Waiter>();
-  readonly #running: Record<FetchClass, number> = { demand: 0, replay: 0, background: 0 };
+  readonly #running: Record<FetchClass, number> = { demand: 0, around: 0, replay: 0, background: 0 };
   readonly #closing = new AbortController();
   /** Of requests that are not demand: still to come. */
   #bulkBytes = 0;
@@ -84,7 +84,7 @@ export class RequestSlots implements Disposable {
   }
 
   get running(): number {
-    return this.#running.demand + this.#running.replay + this.#running.background;
+    return this.#running.demand + this.#bulkRunning;
   }
 
   /** Runs `task` when it is the claim's turn. `Cancelled` when its signal fires before that; later it is the task's business. */
@@ -174,18 +174,20 @@ export class RequestSlots implements Disposable {
     const limit = this.#limits;
     if (this.running >= limit.total || (limit.buckets.all?.waitMs ?? 0) > 0) return false;
     if (fetchClass === 'demand') return true;
-    const { replay, background } = this.#running;
-    if (replay + background >= limit.total - limit.reservedForDemand) return false;
+    const { background } = this.#running;
+    if (this.#bulkRunning >= limit.total - limit.reservedForDemand) return false;
     if (!this.#isWindowOpen() || (limit.buckets.background?.waitMs ?? 0) > 0) return false;
-    if (fetchClass === 'replay') return true;
+    if (fetchClass !== 'background') return true;
     return background < (this.#isDemandExpected() ? limit.backgroundDuringDemand : limit.background);
   }
 
+  get #bulkRunning(): number {
+    const { around, replay, background } = this.#running;
+    return around + replay + background;
+  }
+
   #isWindowOpen(): boolean {
-    return (
-      this.#bulkBytes < this.#limits.windowBytes(this.#isDemandExpected()) ||
-      this.#running.replay + this.#running.background === 0
-    );
+    return this.#bulkBytes < this.#limits.windowBytes(this.#isDemandExpected()) || this.#bulkRunning === 0;
   }
 
   #isDemandExpected(): boolean {

@@ -23,6 +23,8 @@ export interface StalledRequest {
 export interface DemandWait {
   /** A clock for one of the chunks that it waits for; told with `settled` when that is here. */
   chunk(chunkIndex: number): WaitClock;
+  /** Whether a replay brings the chunk, or has brought it. */
+  isForeseen(chunkIndex: number): boolean;
   settled(chunkIndex: number, clock: WaitClock): void;
   /** It is answered. Once. */
   end(): void;
@@ -84,6 +86,7 @@ interface Sums {
  */
 export class StallRecord<Cause extends string> implements StallListener {
   readonly #causeOf: (facts: StallFacts) => Cause;
+  readonly #isForeseen: (path: string, chunkIndex: number) => boolean;
   readonly #now: MonotonicUs;
   readonly #startUs: number;
   readonly #total: Sums = noSums();
@@ -98,10 +101,12 @@ export class StallRecord<Cause extends string> implements StallListener {
   /** `earlier`: what an earlier process has recorded of the same time. `causeOf` must not throw. */
   constructor(options: {
     readonly causeOf: (facts: StallFacts) => Cause;
+    readonly isForeseen?: (path: string, chunkIndex: number) => boolean;
     readonly now?: MonotonicUs;
     readonly earlier?: { readonly report: StallReport<Cause>; readonly elapsedMs: number };
   }) {
     this.#causeOf = options.causeOf;
+    this.#isForeseen = options.isForeseen ?? (() => false);
     this.#now = options.now ?? monotonicUs;
     const { earlier } = options;
     this.#startUs = this.#now() - toUs(earlier?.elapsedMs ?? 0);
@@ -115,6 +120,7 @@ export class StallRecord<Cause extends string> implements StallListener {
     let last: { readonly chunkIndex: number; readonly clock: WaitClock } | undefined;
     return {
       chunk: () => new WaitClock(startUs, this.#now),
+      isForeseen: (chunkIndex) => this.#isForeseen(request.path, chunkIndex),
       settled: (chunkIndex, clock) => (last = { chunkIndex, clock }),
       end: () => {
         const clock = last?.clock ?? new WaitClock(startUs, this.#now);

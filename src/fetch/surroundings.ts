@@ -34,7 +34,7 @@ interface Centre {
  * the link is busy as long as somebody waits for it, and no longer. Demands that ascend have as much fetched after them as the
  * link carries before they come there.
  *
- * All goes as replay: behind every demand, and no more of it at once than the link holds.
+ * All goes behind every demand, and no more of it at once than the link holds.
  */
 export class Surroundings implements Disposable {
   readonly #roundTripMs: () => number | undefined;
@@ -107,7 +107,7 @@ export class Surroundings implements Disposable {
       const piece = this.#next();
       if (piece === undefined) return;
       this.#underWay += 1;
-      const options = { fetchClass: 'replay', signal: this.#stop.signal } as const;
+      const options = { fetchClass: 'around', signal: this.#stop.signal } as const;
       // What goes wrong here is counted by the fetcher, and shows again when the chunk is really wanted.
       void piece.file
         .warm(piece.startBytes, piece.endBytes - piece.startBytes, options)

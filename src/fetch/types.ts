@@ -4,8 +4,11 @@ import type { LocalCacheStatus } from './local-cache.js';
 import type { DemandWait } from './stall-record.js';
 import type { WaitClock } from './wait-clock.js';
 
-/** In this order of priority. */
-export type FetchClass = 'demand' | 'replay' | 'background';
+/**
+ * What a fetch is for, in this order of priority: somebody waits for it; somebody who waits for what lies around it is likely to
+ * want it next; a trace says that it will be wanted; some other time.
+ */
+export type FetchClass = 'demand' | 'around' | 'replay' | 'background';
 
 export interface FetchOptions {
   readonly fetchClass: FetchClass;
@@ -164,7 +167,7 @@ export interface FetchClassStatus {
 /** Caps on what fetches may ask of the store; undefined: no cap, or the default of `limits`. */
 export interface LinkCaps {
   readonly bytesPerSecond?: number | undefined;
-  /** For replay and background alone. */
+  /** For all but demand. */
   readonly backgroundBytesPerSecond?: number | undefined;
   readonly requestsInFlight?: number | undefined;
 }

@@ -75,7 +75,7 @@ export class Warming {
     const { link } = this.#access;
     return new Groups(
       references,
-      () => (options.fetchClass === 'replay' ? link.replayRangeBytes : link.rangeBytes),
+      () => (options.fetchClass === 'background' ? link.rangeBytes : link.replayRangeBytes),
       async (reference) => {
         const isLocal = await this.#localCache.holds(reference, 'chunk');
         if (isLocal) note(reference, false);

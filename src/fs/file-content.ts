@@ -120,7 +120,7 @@ export class FileContent {
   /** Makes what the base may show of a range local, before anybody wants it. */
   async fetchBase(offsetBytes: number, lengthBytes: number): Promise<void> {
     const visible = this.#visibleBytes(offsetBytes, lengthBytes);
-    if (visible > 0) await this.base().warm(offsetBytes, visible, { fetchClass: 'replay' });
+    if (visible > 0) await this.base().warm(offsetBytes, visible, { fetchClass: 'around' });
   }
 
   /** Whether reading the range needs no store, nor the opening of more sealed bytes in one run of the base's pages. */

@@ -726,7 +726,12 @@ t.test('whatever the store and the disk do, a read gives the right bytes or an e
   const action = fc.record({
     do: fc.constantFrom('read', 'read', 'read', 'warm', 'warmAll', 'cancelled read', 'damage entry', 'wait'),
     blob: fc.nat({ max: blobs.length - 1 }),
-    fetchClass: fc.constantFrom('demand' as const, 'replay' as const, 'background' as const),
+    fetchClass: fc.constantFrom(
+      'demand' as const,
+      'around' as const,
+      'replay' as const,
+      'background' as const,
+    ),
   });
   const fault = fc.constantFrom('none', 'none', 'none', 'corrupt', 'unreachable');
   const directory = await makeDirectory(t);

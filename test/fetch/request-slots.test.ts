@@ -103,7 +103,7 @@ t.test('a cancelled claim leaves the queue, or never enters it', async (t) => {
 });
 
 t.test('whatever happens, the limits hold and everything that is not cancelled runs', async (t) => {
-  const jobClass = fc.constantFrom<FetchClass>('demand', 'replay', 'background');
+  const jobClass = fc.constantFrom<FetchClass>('demand', 'around', 'replay', 'background');
   const step = fc.oneof(
     fc.record({ do: fc.constant('submit' as const), fetchClass: jobClass }),
     fc.record({ do: fc.constant('end' as const), pick: fc.nat() }),

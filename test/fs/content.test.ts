@@ -121,7 +121,7 @@ t.test('a stream is fetched ahead, further each time, one range at a time', asyn
   t.same(ranges(), [], 'two reads are no stream');
   await readTo(2 * into.length, 8 * into.length);
   t.same(ranges(), [[3 * into.length, mebibyte]], 'one range at a time');
-  t.equal(version.warmed[0]?.options.fetchClass, 'replay', 'behind all demand');
+  t.equal(version.warmed[0]?.options.fetchClass, 'around', 'behind all demand');
   finish();
   await new Promise(setImmediate);
   await readTo(8 * into.length, 9 * into.length);

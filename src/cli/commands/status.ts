@@ -163,6 +163,8 @@ function describeMounted(vm: LocalVm, mount: DaemonStatus, here: HostIdentity): 
     ['Local', chunks === undefined ? 'not known yet' : describeChunks(chunks)],
     ['Unpublished', `${formatBytes(mount.dirtyBytes)} in ${formatCount(mount.changedFiles, 'file')}`],
     ['Demand', describeFetches(fetch.fetches.demand)],
+    ['Around demand', describeFetches(fetch.fetches.around)],
+    ['Replay', describeFetches(fetch.fetches.replay)],
     ['Background', describeFetches(fetch.fetches.background)],
     [
       'Cache hits',
@@ -171,7 +173,7 @@ function describeMounted(vm: LocalVm, mount: DaemonStatus, here: HostIdentity): 
     ['Link', describeLink(fetch.link)],
     ...fetch.tiers.map((tier) => ['Tier', describeTier(tier)] as [string, string]),
     ['Trouble', describeTrouble(fetch.trouble)],
-    ...(mount.replay === undefined ? [] : [['Replay', describeReplay(mount.replay)] as [string, string]]),
+    ...(mount.replay === undefined ? [] : [['Replayed', describeReplay(mount.replay)] as [string, string]]),
     ...(mount.trickle === undefined ? [] : [['Ahead', describeTrickle(mount)] as [string, string]]),
     ['Requests', `${engine.requests} through ${engine.name}, ${engine.requestsWaiting} waiting`],
     ['Errors', describeErrors(mount)],

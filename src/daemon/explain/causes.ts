@@ -63,7 +63,7 @@ export function causeOf(facts: StallFacts, { plan, linkUse }: StallSetting): Sta
   if (isMost(mapMs)) return 'map';
   if (isMost(partsMs.queue)) return 'turn';
   const isHeldUpByLink = linkUse >= busyLink;
-  if (joined === 'replay' || joined === 'background') return isHeldUpByLink ? 'link' : 'arriving';
+  if (joined !== undefined && joined !== 'demand') return isHeldUpByLink ? 'link' : 'arriving';
   switch (plan) {
     case 'toCome':
     case 'sample':

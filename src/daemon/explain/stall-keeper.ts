@@ -8,6 +8,8 @@ import { readStallReport, stallReportPath, type Explanation } from './stall-repo
 
 const debug = createDebug('isr:daemon:explain');
 
+const foreseeing: ReadonlySet<ReplayPlan> = new Set(['sample', 'toCome', 'came']);
+
 export interface StallKeeperOptions {
   readonly paths: VmPaths;
   readonly vmName: string;
@@ -41,6 +43,7 @@ export class StallKeeper implements AsyncDisposable {
     const elapsedMs = Math.max(0, Date.now() - Date.parse(this.#startedAt));
     this.#record = new StallRecord({
       causeOf: (facts) => causeOf(facts, this.#setting(facts)),
+      isForeseen: (path, chunkIndex) => foreseeing.has(options.planFor(path, chunkIndex)),
       ...(earlier === undefined ? {} : { earlier: { report: earlier, elapsedMs } }),
     });
   }

@@ -24,7 +24,7 @@ const partsMs = v.strictObject(
 );
 const sums = { stalls: count, durationMs: ms, partsMs };
 const cause = v.picklist(stallCauses);
-const fetchClass = v.picklist(['demand', 'replay', 'background']);
+const fetchClass = v.picklist(['demand', 'around', 'replay', 'background']);
 
 const schema = v.object({
   ...sums,

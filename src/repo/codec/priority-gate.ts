@@ -1,7 +1,7 @@
 import { LimitExceeded } from '../../base/index.js';
 
 /** Most urgent first. */
-const priorities = ['demand', 'replay', 'background'] as const;
+const priorities = ['demand', 'around', 'replay', 'background'] as const;
 
 export type CodecPriority = (typeof priorities)[number];
 
@@ -11,6 +11,7 @@ export class PriorityGate {
   readonly #waitingMax: number;
   readonly #waiting: Readonly<Record<CodecPriority, (() => void)[]>> = {
     demand: [],
+    around: [],
     replay: [],
     background: [],
   };
