@@ -364,7 +364,8 @@ export const limits = {
   /**
    * What is fetched around demands while their link idles. The first piece on each side, both of which compressed are about
    * what 100 Mb/s carry in a round trip of 20 ms; then twice as much each time, up to the most, for so many pieces around a
-   * demand; around so many demands. It begins about as long after the demand as a link of 100 Mb/s needs for its chunk.
+   * demand; around so many demands. It begins about as long after the demand as a link of 100 Mb/s needs for its chunk, or a
+   * quarter of a shorter round trip.
    */
   surroundings: {
     ...{ pieceBytes: 256 * 1024, pieceBytesMax: 2 * 1024 * 1024, piecesMax: 10, piecesInFlight: 3 },

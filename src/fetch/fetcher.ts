@@ -5,7 +5,6 @@ import {
   type BlobKind,
   type BlobReader,
   type BlobReference,
-  type CodecPool,
   type FileMap,
 } from '../repo/index.js';
 import type { ChunkPlace, SharedChunkCells } from '../resident/index.js';
@@ -13,7 +12,7 @@ import type { ObjectStore } from '../store/index.js';
 import { VersionFile } from './base-file.js';
 import { ChunkMemory } from './chunk-memory.js';
 import { LocalCacheUnusable } from './errors.js';
-import { Flights } from './flights.js';
+import { Flights, type FlightCodec } from './flights.js';
 import { LocalCache, type CacheFiles } from './local-cache.js';
 import { StoreAccess } from './store-access.js';
 import { Surroundings } from './surroundings.js';
@@ -33,7 +32,10 @@ import { Warming } from './warming.js';
 
 export interface FetcherOptions {
   /** Where blobs come from and what opens them: a `Repository`. Stays its owner's, and must outlive the fetcher. */
-  readonly repository: { readonly store: ObjectStore; readonly codec: Pick<CodecPool, 'open' | 'openFile'> };
+  readonly repository: {
+    readonly store: ObjectStore;
+    readonly codec: FlightCodec;
+  };
   /** The local cache's own directory; may be shared with other processes and repositories. */
   readonly cachePath: string;
   /** Its limit. A function is asked again from time to time. */

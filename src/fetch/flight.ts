@@ -29,6 +29,7 @@ export class Flight {
   readonly #kept = new Outcome<boolean>();
   readonly #giveUp = new AbortController();
   #waiters = 0;
+  #plaintextWaiters = 0;
   /** What it waits for itself, and those who want to know. */
   #part: WaitPart = 'daemon';
   readonly #clocks = new Set<WaitClock>();
@@ -39,6 +40,11 @@ export class Flight {
     this.fetchClass = fetchClass;
   }
 
+  /** Whether anybody waits for the plaintext, and not just for the blob to be on this host. */
+  get isPlaintextWanted(): boolean {
+    return this.#plaintextWaiters > 0;
+  }
+
   /** Fires when nobody waits any more and there is no plaintext yet. */
   get signal(): AbortSignal {
     return this.#giveUp.signal;
@@ -46,12 +52,15 @@ export class Flight {
 
   /** Resolves to the verified plaintext; `Cancelled` as soon as the waiter's own signal fires. `clock` runs meanwhile. */
   async plaintext(signal: AbortSignal | undefined, clock?: WaitClock): Promise<Uint8Array> {
-    if (clock === undefined) return this.#wait(this.#plaintext, signal);
+    this.#plaintextWaiters += 1;
     try {
       return await this.#wait(this.#plaintext, signal);
     } finally {
-      this.#clocks.delete(clock);
-      clock.leave();
+      this.#plaintextWaiters -= 1;
+      if (clock !== undefined) {
+        this.#clocks.delete(clock);
+        clock.leave();
+      }
     }
   }
 
@@ -94,7 +103,8 @@ export class Flight {
   }
 
   cancel(): void {
-    if (!this.#plaintext.isSettled) this.#giveUp.abort();
+    const isOver = this.#plaintext.isSettled || (this.#kept.isSettled && !this.isPlaintextWanted);
+    if (!isOver) this.#giveUp.abort();
   }
 
   async #wait<T>(outcome: Outcome<T>, signal: AbortSignal | undefined): Promise<T> {

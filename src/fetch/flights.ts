@@ -4,13 +4,14 @@ import {
   type BlobKind,
   type BlobReference,
   type CodecPool,
+  type KeepOutcome,
   type PackId,
 } from '../repo/index.js';
 import { ObjectTruncated } from '../store/index.js';
 import { AbortScope } from './abort-scope.js';
 import { BlobAssembly, type Intake } from './blob-intake.js';
 import { Flight, isMoreUrgent } from './flight.js';
-import type { LocalCache } from './local-cache.js';
+import type { EntryFile, LocalCache } from './local-cache.js';
 import { LocalReads } from './local-reads.js';
 import { PackNeighbourhood, rangeAround } from './pack-neighbourhood.js';
 import { exactRange, groupNeighbours, sliceOf, type PackRange } from './pack-range.js';
@@ -21,12 +22,22 @@ import { Turnstile } from './turnstile.js';
 import type { FetchClass } from './types.js';
 import type { WaitClock } from './wait-clock.js';
 
+/** What fetches need of a codec. */
+export type FlightCodec = Pick<CodecPool, 'open' | 'openFile' | 'keep' | 'look'>;
+
 export interface FlightsOptions {
-  readonly codec: Pick<CodecPool, 'open' | 'openFile'>;
+  readonly codec: FlightCodec;
   readonly access: StoreAccess;
   readonly localCache: LocalCache;
   /** In the order in which they are asked. The flights' owner closes them. */
   readonly tiers: readonly Tier[];
+}
+
+/** A blob that came and that nobody waits for. */
+interface Arrival {
+  readonly flight: Flight;
+  readonly sealed: Uint8Array;
+  readonly entry: EntryFile;
 }
 
 /**
@@ -34,7 +45,7 @@ export interface FlightsOptions {
  * to anyone or put into the cache before it has opened.
  */
 export class Flights implements AsyncDisposable {
-  readonly #codec: Pick<CodecPool, 'open' | 'openFile'>;
+  readonly #codec: FlightCodec;
   readonly #access: StoreAccess;
   readonly #localCache: LocalCache;
   readonly #localReads: LocalReads;
@@ -68,6 +79,11 @@ export class Flights implements AsyncDisposable {
 
   get localHits(): number {
     return this.#localReads.hits;
+  }
+
+  /** Which of the chunks are on this host. */
+  held(references: readonly BlobReference[], fetchClass: FetchClass): Promise<readonly boolean[]> {
+    return this.#localReads.held(references, fetchClass);
   }
 
   /** Fetches that failed for good, cancelled ones not counted. */
@@ -231,15 +247,24 @@ export class Flights implements AsyncDisposable {
     const span = range.span;
     if (span === undefined) return undefined;
     const landings: Promise<void>[] = [];
+    let unhurried: Arrival[] = [];
     const assembly = new BlobAssembly(span, range.members, (flight, sealed) => {
       // Another try may have been faster.
       if (flight.carrier !== range) return;
       range.remove(flight);
-      landings.push(this.#land(flight, sealed));
+      const entry = flight.isPlaintextWanted
+        ? undefined
+        : this.#localCache.newEntry(flight.reference, flight.kind);
+      if (entry === undefined) landings.push(this.#land(flight, sealed));
+      else unhurried.push({ flight, sealed, entry });
     });
     return {
       range: span,
-      add: (piece) => assembly.add(piece),
+      add: (piece) => {
+        assembly.add(piece);
+        if (unhurried.length > 0) landings.push(this.#landTogether(unhurried));
+        unhurried = [];
+      },
       end: async () => {
         await Promise.all(landings);
       },
@@ -306,6 +331,55 @@ export class Flights implements AsyncDisposable {
       });
       this.#track(keeping);
     });
+  }
+
+  /**
+   * Keeps what came and nobody waits for: with one message to another thread, and not opened. Whoever comes to wait for the
+   * plaintext meanwhile gets it out of the local cache. Never rejects.
+   */
+  async #landTogether(arrivals: readonly Arrival[]): Promise<void> {
+    const [{ flight: first } = { flight: undefined }] = arrivals;
+    for (const { flight } of arrivals) flight.enter('disk');
+    try {
+      const outcomes = await this.#localWrites.run(() =>
+        this.#codec.keep(
+          arrivals.map(({ flight: { reference, kind }, sealed, entry }) => ({
+            ...entry,
+            ...{ reference, kind, sealed },
+          })),
+          first === undefined ? {} : { priority: first.fetchClass },
+        ),
+      );
+      for (const [position, { flight }] of arrivals.entries()) this.#settle(flight, outcomes[position]);
+    } catch (error) {
+      for (const { flight } of arrivals) this.#failOrRepeat(flight, error);
+    }
+  }
+
+  #settle(flight: Flight, result: KeepOutcome | undefined): void {
+    switch (result?.outcome) {
+      case undefined:
+        this.#failOrRepeat(flight, new Error('a blob was handed over and nothing said of it'));
+        return;
+      case 'damaged': {
+        const error = new DamagedObject(result.key, result.what);
+        this.#countDamage(error);
+        this.#failOrRepeat(flight, error);
+        return;
+      }
+      case 'unwritable':
+        // The first of its directory, or the disk has failed: the long way tells.
+        this.#track(this.#land(flight, result.sealed));
+        return;
+      case 'kept':
+        this.#localCache.added(flight.reference, flight.kind);
+        break;
+      case 'there':
+        break;
+    }
+    flight.noteKept(true);
+    if (flight.isPlaintextWanted) this.#track(this.#fly(flight));
+    else this.#remove(flight);
   }
 
   #arrive(flight: Flight, plaintext: Uint8Array, isKept: boolean): void {

@@ -18,7 +18,15 @@ import { appendUsage, readUsage, replaceUsage } from './local-cache/usage-record
 import { UseTimes } from './local-cache/use-times.js';
 
 /** The file operations that a local cache makes; a test puts failing ones in their place. */
-export type CacheFiles = Pick<typeof nodeFiles, 'open' | 'mkdir' | 'rename' | 'rm' | 'utimes' | 'access'>;
+export type CacheFiles = Pick<typeof nodeFiles, 'open' | 'mkdir' | 'rename' | 'rm' | 'utimes'>;
+
+/** What a file needs to become an entry, beside the sealed bytes. */
+export interface EntryFile {
+  readonly path: string;
+  readonly temporaryPath: string;
+  readonly before: Uint8Array;
+  readonly after: Uint8Array;
+}
 
 /** Sealed bytes as they were found, and the reference that they claim to open under. Not verified. */
 export interface CachedBlob {
@@ -123,14 +131,9 @@ export class LocalCache implements AsyncDisposable {
     return existsSync(entryPath(this.#path, reference.id, kind));
   }
 
-  /** As `has`, without keeping this thread: on a cold disk a look is a millisecond at worst. For those that look for many. */
-  async holds(reference: BlobReference, kind: BlobKind): Promise<boolean> {
-    try {
-      await this.#files.access(entryPath(this.#path, reference.id, kind));
-      return true;
-    } catch {
-      return false;
-    }
+  /** Where the entry of a blob would be. */
+  pathOf(reference: BlobReference, kind: BlobKind): string {
+    return entryPath(this.#path, reference.id, kind);
   }
 
   /**
@@ -187,9 +190,30 @@ export class LocalCache implements AsyncDisposable {
       this.#pausedUntil = this.#clock.now() + limits.localCachePauseMs;
       return false;
     }
-    this.#useTimes.made(entryPath(this.#path, reference.id, kind));
-    this.#account(addedBytes);
+    this.added(reference, kind);
     return true;
+  }
+
+  /**
+   * How another thread can add an entry, whose `added` must be told then. Undefined where only `put` can tell whether there
+   * is room for it.
+   */
+  newEntry(reference: BlobReference, kind: BlobKind): EntryFile | undefined {
+    const addedBytes = entryDiskBytes(reference.sealedBytes);
+    if (this.#files !== nodeFiles || this.#closed || this.#isPaused() || addedBytes > this.#limitBytes)
+      return undefined;
+    return {
+      path: entryPath(this.#path, reference.id, kind),
+      temporaryPath: join(this.#path, temporaryDirectory, randomUUID()),
+      before: encodeEntryHeader(reference, kind),
+      after: this.#owner,
+    };
+  }
+
+  /** Another thread has added the entry. */
+  added(reference: BlobReference, kind: BlobKind): void {
+    this.#useTimes.made(entryPath(this.#path, reference.id, kind));
+    this.#account(entryDiskBytes(reference.sealedBytes));
   }
 
   /** Deleting what is not there is no error. */

@@ -1,18 +1,19 @@
 import { limits } from '../base/index.js';
-import { DamagedObject, type CodecPool } from '../repo/index.js';
+import { DamagedObject, type BlobReference, type CodecPool } from '../repo/index.js';
 import type { Flight } from './flight.js';
 import type { LocalCache } from './local-cache.js';
 import { Turnstile } from './turnstile.js';
+import type { FetchClass } from './types.js';
 
 /** Blobs out of the local cache, verified. */
 export class LocalReads {
-  readonly #codec: Pick<CodecPool, 'open' | 'openFile'>;
+  readonly #codec: Pick<CodecPool, 'open' | 'openFile' | 'look'>;
   readonly #localCache: LocalCache;
   readonly #turns = new Turnstile(limits.localReadsInFlight);
   #hits = 0;
 
   constructor(options: {
-    readonly codec: Pick<CodecPool, 'open' | 'openFile'>;
+    readonly codec: Pick<CodecPool, 'open' | 'openFile' | 'look'>;
     readonly localCache: LocalCache;
   }) {
     this.#codec = options.codec;
@@ -21,6 +22,12 @@ export class LocalReads {
 
   get hits(): number {
     return this.#hits;
+  }
+
+  /** Which of the chunks are here, without keeping this thread. */
+  held(references: readonly BlobReference[], fetchClass: FetchClass): Promise<readonly boolean[]> {
+    const paths = references.map((reference) => this.#localCache.pathOf(reference, 'chunk'));
+    return this.#codec.look(paths, { priority: fetchClass });
   }
 
   /** The plaintext, or undefined when it is not here; an entry that does not open is deleted. */

@@ -65,7 +65,7 @@ export class Surroundings implements Disposable {
       this.#demandEndedAt = this.#now();
     });
     // A little later, so that the answers come behind the demand's; not at all where that comes so soon that no time is left.
-    const isSlow = sleep(limits.surroundings.delayMs, false, { ref: false });
+    const isSlow = sleep(this.#delayMs, false, { ref: false });
     if (!(await Promise.race([isAnswered, isSlow]))) this.#fill();
   }
 
@@ -117,6 +117,11 @@ export class Surroundings implements Disposable {
           this.#fill();
         });
     }
+  }
+
+  get #delayMs(): number {
+    const { delayMs } = limits.surroundings;
+    return Math.min(delayMs, (this.#roundTripMs() ?? Infinity) / 4);
   }
 
   get #isDemandExpected(): boolean {

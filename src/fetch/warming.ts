@@ -2,7 +2,6 @@ import { Cancelled, limits } from '../base/index.js';
 import type { BlobReference } from '../repo/index.js';
 import { AbortScope } from './abort-scope.js';
 import type { Flights } from './flights.js';
-import type { LocalCache } from './local-cache.js';
 import type { StoreAccess } from './store-access.js';
 import { Turnstile } from './turnstile.js';
 import { UpcomingBlobs } from './upcoming-blobs.js';
@@ -11,7 +10,6 @@ import type { FetchOptions, WarmOptions, WarmResult } from './types.js';
 export interface WarmingOptions {
   readonly flights: Flights;
   readonly access: StoreAccess;
-  readonly localCache: LocalCache;
   /** Throws when the local cache did not take a chunk. */
   readonly requireKept: (isKept: boolean) => void;
 }
@@ -22,14 +20,12 @@ type Note = (reference: BlobReference, fetched: boolean) => void;
 export class Warming {
   readonly #flights: Flights;
   readonly #access: StoreAccess;
-  readonly #localCache: LocalCache;
   readonly #requireKept: (isKept: boolean) => void;
   readonly #ranges = new Turnstile(limits.warmRangesInFlight);
 
   constructor(options: WarmingOptions) {
     this.#flights = options.flights;
     this.#access = options.access;
-    this.#localCache = options.localCache;
     this.#requireKept = options.requireKept;
   }
 
@@ -76,26 +72,23 @@ export class Warming {
     return new Groups(
       references,
       () => (options.fetchClass === 'background' ? link.rangeBytes : link.replayRangeBytes),
-      async (reference) => {
-        const isLocal = await this.#localCache.holds(reference, 'chunk');
-        if (isLocal) note(reference, false);
-        return !isLocal;
+      async (blobs) => {
+        const areHere = await this.#flights.held(blobs, options.fetchClass);
+        if (options.signal?.aborted === true) throw new Cancelled('Warming');
+        return blobs.filter((blob, position) => {
+          const isHere = areHere[position] === true;
+          if (isHere) note(blob, false);
+          return !isHere;
+        });
       },
-      options.signal,
     );
   }
 
   /** Brings what is not local of a group with one request, and whatever is under way already with its own. */
   async #warmGroup(group: readonly BlobReference[], options: FetchOptions, note: Note): Promise<void> {
-    const absent: BlobReference[] = [];
-    const isHere = await Promise.all(group.map((reference) => this.#localCache.holds(reference, 'chunk')));
-    for (const [position, reference] of group.entries()) {
-      if (isHere[position] === true) note(reference, false);
-      else absent.push(reference);
-    }
-    const flights = this.#flights.boardTogether(absent, options.fetchClass);
+    const flights = this.#flights.boardTogether(group, options.fetchClass);
     await Promise.all(
-      absent.map(async (reference, position) => {
+      group.map(async (reference, position) => {
         this.#requireKept((await flights[position]?.kept(options.signal)) ?? false);
         note(reference, true);
       }),
@@ -103,38 +96,34 @@ export class Warming {
   }
 }
 
-/** Blobs that are looked for in the local cache at once. */
-const blobsPerLook = 16;
+/** Blobs that are looked for in the local cache at once: few at first, when somebody waits for just these. */
+const blobsPerLook = { first: 4, most: 64 };
 
 /** What of a stream of blobs goes with the next request. */
 class Groups {
   readonly #blobs: Iterator<BlobReference> | AsyncIterator<BlobReference>;
   readonly #rangeBytes: () => number;
-  readonly #isWanted: (reference: BlobReference) => Promise<boolean>;
-  readonly #signal: AbortSignal | undefined;
+  readonly #absentOf: (blobs: readonly BlobReference[]) => Promise<readonly BlobReference[]>;
   readonly #upcoming = new UpcomingBlobs();
   #isAtEnd = false;
+  #blobsPerLook = blobsPerLook.first;
   /** Callers take turns: the stream has one reader. */
   #last: Promise<unknown> = Promise.resolve();
 
   constructor(
     blobs: Iterable<BlobReference> | AsyncIterable<BlobReference>,
     rangeBytes: () => number,
-    isWanted: (reference: BlobReference) => Promise<boolean>,
-    signal: AbortSignal | undefined,
+    absentOf: (blobs: readonly BlobReference[]) => Promise<readonly BlobReference[]>,
   ) {
     this.#blobs = Symbol.asyncIterator in blobs ? blobs[Symbol.asyncIterator]() : blobs[Symbol.iterator]();
     this.#rangeBytes = rangeBytes;
-    this.#isWanted = isWanted;
-    this.#signal = signal;
+    this.#absentOf = absentOf;
   }
 
   next(): Promise<readonly BlobReference[] | undefined> {
     const group = this.#last.then(async () => {
       while (!this.#isAtEnd && this.#upcoming.wantsMore(this.#rangeBytes())) {
-        const blobs = await this.#look();
-        if (this.#signal?.aborted === true) throw new Cancelled('Warming');
-        for (const { blob, isWanted } of await Promise.all(blobs)) if (isWanted) this.#upcoming.add(blob);
+        for (const blob of await this.#absentOf(await this.#some())) this.#upcoming.add(blob);
       }
       return this.#upcoming.take(this.#rangeBytes());
     });
@@ -142,17 +131,17 @@ class Groups {
     return group;
   }
 
-  /** The next blobs of the stream, each being looked for; `isWanted` must not fail. */
-  async #look(): Promise<Promise<{ readonly blob: BlobReference; readonly isWanted: boolean }>[]> {
-    const looks: Promise<{ readonly blob: BlobReference; readonly isWanted: boolean }>[] = [];
-    while (looks.length < blobsPerLook) {
+  /** The next blobs of the stream. */
+  async #some(): Promise<readonly BlobReference[]> {
+    const blobs: BlobReference[] = [];
+    while (blobs.length < this.#blobsPerLook) {
       const next = await this.#blobs.next();
       this.#isAtEnd = next.done === true;
       if (next.done === true) break;
-      const blob = next.value;
-      looks.push(this.#isWanted(blob).then((isWanted) => ({ blob, isWanted })));
+      blobs.push(next.value);
     }
-    return looks;
+    this.#blobsPerLook = Math.min(2 * this.#blobsPerLook, blobsPerLook.most);
+    return blobs;
   }
 
   /** Ends the stream, when nobody waits for it any more. */

@@ -22,7 +22,7 @@ export { ChunkMap } from './chunk-map.js';
 export { NodeCache } from './chunk-map/node-cache.js';
 export { chunkCount, sameFileMap, type PlacedChunk } from './chunk-map/shape.js';
 export { createCodecPool, type CodecPool } from './codec/pool.js';
-export type { OpenFileJob, SealJob, SealOutcome } from './codec/messages.js';
+export type { KeepJob, KeepOutcome, OpenFileJob, SealJob, SealOutcome } from './codec/messages.js';
 export type { CodecPriority } from './codec/priority-gate.js';
 export {
   blobCounterMax,

@@ -31,7 +31,6 @@ const disk = {
   rename: async () => undefined,
   rm: async () => undefined,
   utimes: async () => undefined,
-  access: () => Promise.reject(new Error('it keeps nothing')),
 } as unknown as CacheFiles;
 
 /** Nothing but promises and the clock is waited for. */

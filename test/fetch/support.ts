@@ -1,14 +1,18 @@
 import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import {
   Sealer,
   packKey,
   type BlobId,
   type BlobKind,
   type BlobReference,
+  type KeepJob,
+  type KeepOutcome,
   type OpenFileJob,
   type PackId,
 } from '../../src/repo/index.js';
 import { SealedFileReader } from '../../src/repo/codec/sealed-file-reader.js';
+import { keepSealed } from '../../src/repo/codec/sealed-file-writer.js';
 import { Cancelled, type Clock } from '../../src/base/index.js';
 import {
   everyCapability,
@@ -46,6 +50,16 @@ export class InlineCodec {
     } catch {
       return undefined;
     }
+  }
+
+  async keep(jobs: readonly KeepJob[]): Promise<readonly KeepOutcome[]> {
+    await Promise.resolve();
+    return jobs.map((job) => keepSealed(sealer, job));
+  }
+
+  async look(paths: readonly string[]): Promise<readonly boolean[]> {
+    await Promise.resolve();
+    return paths.map((path) => existsSync(path));
   }
 }
 

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { runInNewContext } from 'node:vm';
 import { workerData } from 'node:worker_threads';
 import { move, transferableSymbol, valueSymbol } from 'piscina';
@@ -7,6 +8,7 @@ import { Sealer } from '../format/sealer.js';
 import type { ThreadJob, ThreadResult } from './messages.js';
 import { sealUnlessKnown } from './seal-unless-known.js';
 import { SealedFileReader } from './sealed-file-reader.js';
+import { keepSealed } from './sealed-file-writer.js';
 
 /* The code of a codec thread: one sealer for its whole life, one job at a time. */
 
@@ -47,6 +49,10 @@ function perform(job: ThreadJob): ThreadResult {
       if (sealed === undefined) return { outcome: 'unreadable' };
       return { outcome: 'opened', plaintext: sealer.open(sealed, job.reference, job.kind) };
     }
+    case 'keep':
+      return { outcome: 'keeping', blobs: job.blobs.map((blob) => keepSealed(sealer, blob)) };
+    case 'look':
+      return { outcome: 'looked', areThere: job.paths.map((path) => existsSync(path)) };
   }
 }
 
@@ -61,6 +67,8 @@ function withoutCopy(result: ThreadResult): unknown {
     case 'unchanged':
     case 'damaged':
     case 'unreadable':
+    case 'keeping':
+    case 'looked':
       return result;
   }
 }

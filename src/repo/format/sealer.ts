@@ -80,6 +80,21 @@ export class Sealer {
 
   /** The verified plaintext, in memory of its own. Throws `DamagedObject`. `sealed` is not modified. */
   open(sealed: Uint8Array, reference: SealedIdentity, kind: SealedKind): Uint8Array {
+    const frame = this.#authenticFrame(sealed, reference, kind);
+    try {
+      return this.#compression.unframe(frame);
+    } catch (error) {
+      if (error instanceof BadFrame) throw damaged(reference, kind, error.message);
+      throw error;
+    }
+  }
+
+  /** Throws `DamagedObject` unless this is, byte for byte, what somebody sealed with the key for this place. Undoes no compression. */
+  authenticate(sealed: Uint8Array, reference: SealedIdentity, kind: SealedKind): void {
+    this.#authenticFrame(sealed, reference, kind);
+  }
+
+  #authenticFrame(sealed: Uint8Array, reference: SealedIdentity, kind: SealedKind): Buffer {
     const { packId, counter, id, sealedBytes } = reference;
     if (sealed.length !== sealedBytes || sealed.length < sealOverheadBytes) {
       throw damaged(reference, kind, `it has ${sealed.length} bytes instead of ${sealedBytes}`);
@@ -96,12 +111,7 @@ export class Sealer {
     } catch {
       throw damaged(reference, kind, 'it is not authentic');
     }
-    try {
-      return this.#compression.unframe(frame);
-    } catch (error) {
-      if (error instanceof BadFrame) throw damaged(reference, kind, error.message);
-      throw error;
-    }
+    return frame;
   }
 
   #packKey(packId: PackId): KeyObject {
