@@ -1,7 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TrialHost } from '../../../fixtures/trial-host.js';
-import type { DaemonStatus } from '../../../src/daemon/index.js';
+import type { DaemonStatus, Explanation } from '../../../src/daemon/index.js';
 import { consoleSocket } from '../guests/bench-guest.js';
 import { vmName, type Prepared, type PreparedPart } from '../prepared.js';
 import type { Place, Resuming, Subject, SubjectFigures } from './subject.js';
@@ -87,9 +87,16 @@ async function figuresOf(host: TrialHost, url: string): Promise<SubjectFigures> 
   const status = await host.isr<DaemonStatus>(['status', vmName], url);
   const { requests, waitMs } = status.fetch.fetches.demand;
   const { fetches, trouble, link, memoryHits, localHits } = status.fetch;
+  const { stalls, durationMs, wallMs, partsMs, causes } = await host.isr<Explanation>(
+    ['explain', vmName],
+    url,
+  );
   return {
     demandFaults: requests,
     stalledMs: Math.round(waitMs),
-    details: { fetches, trouble, link, memoryHits, localHits, replay: status.replay, engine: status.engine },
+    details: {
+      ...{ fetches, trouble, link, memoryHits, localHits, replay: status.replay, engine: status.engine },
+      explanation: { stalls, durationMs, wallMs, partsMs, causes },
+    },
   };
 }
