@@ -431,6 +431,9 @@ export const limits = {
   /** How often the record of waits is written down, if there were any. */
   stallsWrittenEveryMs: 15_000,
 
+  /** When a replay is held back: so many touches of chunks that the trace does not name, and so few others to each of them. */
+  replayDoubt: { untracedMin: 16, tracedPerUntraced: 0.25 },
+
   /** Bytes of replayed chunks that are on this host and wait for the kernel to read them. */
   replayLocalBytes: 32 * 1024 * 1024,
 

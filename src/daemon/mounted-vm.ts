@@ -331,6 +331,8 @@ export class MountedVm {
         const unplanned = this.#stalls?.isResume === true ? 'noPrefetch' : 'noResume';
         return this.#run?.planFor(path, chunkIndex) ?? unplanned;
       },
+      isForeseen: (path: string, chunkIndex: number) => this.#run?.isForeseen(path, chunkIndex) === true,
+      onStall: (path: string, chunkIndex: number) => this.#run?.stalled(path, chunkIndex),
       linkUse: () => fetcher.linkUse(),
     };
     await this.#stalls?.[Symbol.asyncDispose]();

@@ -45,6 +45,7 @@ export class Warming {
     const lane = async (): Promise<void> => {
       for (let group = await upcoming.next(); group !== undefined; group = await upcoming.next()) {
         const blobs = group;
+        await options.turn?.();
         await this.#ranges.run(async () => {
           if (scope.signal.aborted) throw new Cancelled('Warming');
           await this.#warmGroup(blobs, { fetchClass: options.fetchClass, signal: scope.signal }, note);

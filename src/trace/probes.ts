@@ -21,6 +21,8 @@ export class Probes {
   readonly #sample = new Set<string>();
   readonly #unproven: ReadonlySet<string>;
   readonly #replayed = new Set<string>();
+  /** Chunks that the sample was drawn from. */
+  readonly #sampled: number;
 
   /**
    * Draws the sample. `resumes`: how many the trace was made of; the chunks of the first are all there is. `random`: numbers
@@ -30,6 +32,7 @@ export class Probes {
     const isUnproven = (entry: TraceEntry): boolean => resumes > 1 && timesSeen(entry) === 1;
     this.#unproven = new Set(chunks.filter(isUnproven).map(chunkKey));
     const keys = chunks.map(chunkKey).filter((key) => !this.#unproven.has(key));
+    this.#sampled = keys.length;
     const { replayChunksPerProbe, replayProbesMin, replayProbesMax } = limits;
     const wanted = Math.ceil(keys.length / replayChunksPerProbe);
     const count = Math.min(Math.max(wanted, replayProbesMin), replayProbesMax, keys.length);
@@ -46,6 +49,11 @@ export class Probes {
   isProbe(chunk: ChunkPlace): boolean {
     const key = chunkKey(chunk);
     return this.#sample.has(key) || this.#unproven.has(key);
+  }
+
+  /** How many chunks there are to one of the sample. */
+  get chunksPerSample(): number {
+    return this.#sample.size === 0 ? 1 : this.#sampled / this.#sample.size;
   }
 
   /** The chunk was brought before the guest could ask for it. */

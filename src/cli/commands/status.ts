@@ -268,8 +268,10 @@ function describeReplay({
   localChunks,
   pulledChunks,
   isDone,
+  isHeld,
 }: NonNullable<DaemonStatus['replay']>): string {
   const progress = `${localChunks} of ${formatCount(chunks, 'chunk')} on this host, ${pulledChunks} in the page cache`;
+  if (isHeld) return `waits, for the guest touches other chunks than the trace names: ${progress}`;
   return isDone ? `done: ${progress}` : progress;
 }
 

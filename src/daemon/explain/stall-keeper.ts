@@ -8,8 +8,6 @@ import { readStallReport, stallReportPath, type Explanation } from './stall-repo
 
 const debug = createDebug('isr:daemon:explain');
 
-const foreseeing: ReadonlySet<ReplayPlan> = new Set(['sample', 'toCome', 'came']);
-
 export interface StallKeeperOptions {
   readonly paths: VmPaths;
   readonly vmName: string;
@@ -18,6 +16,9 @@ export interface StallKeeperOptions {
   readonly isResume: boolean;
   /** What was to be done about a chunk before it was wanted. */
   readonly planFor: (path: string, chunkIndex: number) => ReplayPlan;
+  readonly isForeseen: (path: string, chunkIndex: number) => boolean;
+  /** Told of each chunk that was waited for. */
+  readonly onStall: (path: string, chunkIndex: number) => void;
   readonly linkUse: () => { readonly receivedBytes: number; readonly bytesPerMs: number | undefined };
 }
 
@@ -43,7 +44,7 @@ export class StallKeeper implements AsyncDisposable {
     const elapsedMs = Math.max(0, Date.now() - Date.parse(this.#startedAt));
     this.#record = new StallRecord({
       causeOf: (facts) => causeOf(facts, this.#setting(facts)),
-      isForeseen: (path, chunkIndex) => foreseeing.has(options.planFor(path, chunkIndex)),
+      isForeseen: options.isForeseen,
       ...(earlier === undefined ? {} : { earlier: { report: earlier, elapsedMs } }),
     });
   }
@@ -89,11 +90,13 @@ export class StallKeeper implements AsyncDisposable {
   }
 
   #setting({ path, chunkIndex }: StallFacts): StallSetting {
-    const { planFor, linkUse } = this.#options;
+    const { planFor, linkUse, onStall } = this.#options;
     const { receivedBytes, bytesPerMs } = linkUse();
     const couldBytes = (bytesPerMs ?? Infinity) * (performance.now() - this.#startMs);
+    const plan = chunkIndex === undefined ? 'untraced' : planFor(path, chunkIndex);
+    if (chunkIndex !== undefined) onStall(path, chunkIndex);
     return {
-      plan: chunkIndex === undefined ? 'untraced' : planFor(path, chunkIndex),
+      plan,
       linkUse: couldBytes > 0 ? (receivedBytes - this.#receivedBefore) / couldBytes : 0,
     };
   }

@@ -5,7 +5,7 @@ import { Cancelled, limits } from '../../base/index.js';
 import type { BaseFile, Fetcher } from '../../fetch/index.js';
 import type { Engine } from '../../fuse/index.js';
 import { manifestPaths, type BlobReference, type Manifest, type Touch } from '../../repo/index.js';
-import { chunkKey, type Probes } from '../../trace/index.js';
+import { chunkKey, TraceEvidence, type Probes } from '../../trace/index.js';
 import type { ReplayPlan } from '../explain/index.js';
 import type { PulledRange } from './puller-protocol.js';
 import type { Puller } from './puller.js';
@@ -16,7 +16,7 @@ export interface ReplayRequest {
   /** In the order in which they will be wanted. */
   readonly chunks: readonly Touch[];
   /** Told what was pulled, and knows what must not be. */
-  readonly probes: Pick<Probes, 'isProbe' | 'replayed'>;
+  readonly probes: Pick<Probes, 'isProbe' | 'replayed' | 'chunksPerSample'>;
   readonly manifest: Manifest;
   readonly fetcher: Fetcher;
   readonly engine: Pick<Engine, 'replayFor'>;
@@ -32,6 +32,18 @@ export interface ReplayStatus {
   readonly localChunks: number;
   readonly pulledChunks: number;
   readonly isDone: boolean;
+  /** It waits, because what the guest touches is not what the trace names. */
+  readonly isHeld: boolean;
+}
+
+/** A time in which a replay waits. */
+class Hold {
+  readonly ended: Promise<void>;
+  end: () => void = () => undefined;
+
+  constructor() {
+    this.ended = new Promise((resolve) => (this.end = resolve));
+  }
 }
 
 /** A chunk on its way to the page cache. */
@@ -60,10 +72,13 @@ export class Replay implements AsyncDisposable {
   #pulledChunks = 0;
   #isFetched = false;
   #isDone = false;
+  readonly #evidence: TraceEvidence;
+  #hold: Hold | undefined;
 
   /** Begins at once. */
   constructor(request: ReplayRequest) {
     this.#request = request;
+    this.#evidence = new TraceEvidence(request.probes.chunksPerSample);
     this.#isHere = new Map(request.chunks.map((touch) => [chunkKey(touch), false]));
     this.#done = Promise.all([this.#fetch(), this.#pull()]).finally(() => (this.#isDone = true));
   }
@@ -74,6 +89,7 @@ export class Replay implements AsyncDisposable {
       localChunks: this.#localChunks,
       pulledChunks: this.#pulledChunks,
       isDone: this.#isDone,
+      isHeld: this.#hold !== undefined,
     };
   }
 
@@ -85,9 +101,18 @@ export class Replay implements AsyncDisposable {
     return isHere ? 'came' : 'toCome';
   }
 
+  /** The guest had to wait for a chunk. As long as what it touches speaks against the trace, nothing more is asked for. */
+  touched(chunk: Pick<Touch, 'path' | 'chunkIndex'>): void {
+    const plan = this.planFor(chunk);
+    this.#evidence.touched(plan === 'untraced' || plan === 'sample' ? plan : 'other');
+    if (this.#evidence.isAgainst) this.#hold ??= new Hold();
+    else this.#goOn();
+  }
+
   /** Stops it where it is. Afterwards no process of it uses the mount. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
+    this.#goOn();
     this.#onLocal();
     this.#onRoom();
     await this.#done;
@@ -100,6 +125,9 @@ export class Replay implements AsyncDisposable {
       await this.#request.fetcher.warmChunks(this.#references(places), {
         fetchClass: 'replay',
         signal,
+        turn: async () => {
+          while (this.#hold !== undefined && !signal.aborted) await this.#hold.ended;
+        },
         onChunk: (reference) => {
           const chunk = places.get(reference);
           places.delete(reference);
@@ -112,6 +140,11 @@ export class Replay implements AsyncDisposable {
       this.#isFetched = true;
       this.#onLocal();
     }
+  }
+
+  #goOn(): void {
+    this.#hold?.end();
+    this.#hold = undefined;
   }
 
   /** No faster than the kernel takes what has arrived. */

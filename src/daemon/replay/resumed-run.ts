@@ -58,6 +58,16 @@ export class ResumedRun {
     return this.#isPlanned ? 'noTrace' : 'toCome';
   }
 
+  /** Whether a replay brings a chunk, or has brought it. */
+  isForeseen(path: string, chunkIndex: number): boolean {
+    return this.#replay !== undefined && this.#replay.planFor({ path, chunkIndex }) !== 'untraced';
+  }
+
+  /** The guest had to wait for a chunk. */
+  stalled(path: string, chunkIndex: number): void {
+    this.#replay?.touched({ path, chunkIndex });
+  }
+
   /** Brings nothing more, and notes nothing more. Idempotent. */
   async halt(): Promise<void> {
     clearTimeout(this.#timer);
