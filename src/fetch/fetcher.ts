@@ -15,7 +15,7 @@ import { LocalCacheUnusable } from './errors.js';
 import { Flights, type FlightCodec } from './flights.js';
 import { LocalCache, type CacheFiles } from './local-cache.js';
 import { StoreAccess } from './store-access.js';
-import { Surroundings } from './surroundings.js';
+import { Surroundings, type SurroundingsLink } from './surroundings.js';
 import { openTier } from './tiers/open-tier.js';
 import type { Tier } from './tiers/tier.js';
 import type {
@@ -79,13 +79,7 @@ export async function createFetcher(options: FetcherOptions): Promise<Fetcher> {
     memory: new ChunkMemory(options.memoryCacheBytes, options.chunkBytes),
     cachePath: options.cachePath,
     caps: options.caps ?? {},
-    surroundings:
-      options.betweenDemands === false
-        ? undefined
-        : new Surroundings(
-            () => access.link.roundTripMs,
-            () => clock.now(),
-          ),
+    ...{ clock, betweenDemands: options.betweenDemands ?? true },
   });
 }
 
@@ -97,7 +91,8 @@ interface Parts {
   readonly memory: ChunkMemory;
   readonly cachePath: string;
   readonly caps: LinkCaps;
-  readonly surroundings: Surroundings | undefined;
+  readonly clock: Clock;
+  readonly betweenDemands: boolean;
 }
 
 /**
@@ -129,11 +124,19 @@ class TieredFetcher implements Fetcher {
     this.#memory = parts.memory;
     this.#cachePath = parts.cachePath;
     this.#caps = parts.caps;
-    this.#surroundings = parts.surroundings;
-    this.#warming = new Warming({
-      ...parts,
-      requireKept: (isKept) => this.#requireKept(isKept),
-    });
+    const warming = new Warming({ ...parts, requireKept: (isKept) => this.#requireKept(isKept) });
+    this.#warming = warming;
+    const { clock, access } = parts;
+    const link: SurroundingsLink = {
+      now: () => clock.now(),
+      get roundTripMs() {
+        return access.link.roundTripMs;
+      },
+      get isReplaying() {
+        return warming.isReplaying;
+      },
+    };
+    this.#surroundings = parts.betweenDemands ? new Surroundings(link) : undefined;
   }
 
   peekChunk(reference: BlobReference): Uint8Array | undefined {

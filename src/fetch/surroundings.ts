@@ -5,10 +5,22 @@ import type { FetchOptions } from './types.js';
 /** From so many on, what follows them is all that is fetched. */
 const ascentsOfScan = 2;
 
+/** One on each side. */
+const piecesDuringReplay = 2;
+
 /** What is asked of a file whose chunks lie around a demand. */
 export interface SurroundedFile {
   readonly map: { readonly chunkBytes: number; readonly sizeBytes: number };
   warm(offsetBytes: number, lengthBytes: number, options: FetchOptions): Promise<unknown>;
+}
+
+/** What is known of the link, and of what else uses it. */
+export interface SurroundingsLink {
+  /** Milliseconds. */
+  now(): number;
+  readonly roundTripMs: number | undefined;
+  /** A replay is under way: then it has a better use of the link than what lies farther away. */
+  readonly isReplaying: boolean;
 }
 
 /** A demand that was not local, and what was asked for around it: wider each time. */
@@ -37,8 +49,7 @@ interface Centre {
  * All goes behind every demand, and no more of it at once than the link holds.
  */
 export class Surroundings implements Disposable {
-  readonly #roundTripMs: () => number | undefined;
-  readonly #now: () => number;
+  readonly #link: SurroundingsLink;
   /** Newest first. */
   #centres: Centre[] = [];
   readonly #stop = new AbortController();
@@ -46,10 +57,8 @@ export class Surroundings implements Disposable {
   #demandEndedAt = -Infinity;
   #underWay = 0;
 
-  /** `now`: milliseconds. */
-  constructor(roundTripMs: () => number | undefined, now: () => number) {
-    this.#roundTripMs = roundTripMs;
-    this.#now = now;
+  constructor(link: SurroundingsLink) {
+    this.#link = link;
   }
 
   /** A demand for a chunk that is not local has begun. */
@@ -62,7 +71,7 @@ export class Surroundings implements Disposable {
     );
     void isAnswered.then(() => {
       this.#demands -= 1;
-      this.#demandEndedAt = this.#now();
+      this.#demandEndedAt = this.#link.now();
     });
     // A little later, so that the answers come behind the demand's; not at all where that comes so soon that no time is left.
     const isSlow = sleep(this.#delayMs, false, { ref: false });
@@ -121,13 +130,13 @@ export class Surroundings implements Disposable {
 
   get #delayMs(): number {
     const { delayMs } = limits.surroundings;
-    return Math.min(delayMs, (this.#roundTripMs() ?? Infinity) / 4);
+    return Math.min(delayMs, (this.#link.roundTripMs ?? Infinity) / 4);
   }
 
   get #isDemandExpected(): boolean {
     if (this.#stop.signal.aborted) return false;
-    const lingerMs = Math.max(limits.demandLingerMs, 2 * (this.#roundTripMs() ?? 0));
-    return this.#demands > 0 || this.#now() - this.#demandEndedAt < lingerMs;
+    const lingerMs = Math.max(limits.demandLingerMs, 2 * (this.#link.roundTripMs ?? 0));
+    return this.#demands > 0 || this.#link.now() - this.#demandEndedAt < lingerMs;
   }
 
   /** Around that centre which had the fewest pieces so far, and of several around the newest. */
@@ -137,6 +146,7 @@ export class Surroundings implements Disposable {
       const [first, ...others] = this.#centres;
       if (first === undefined) return undefined;
       const centre = others.reduce((least, each) => (each.pieces < least.pieces ? each : least), first);
+      if (this.#link.isReplaying && centre.pieces >= piecesDuringReplay) return undefined;
       const { file } = centre;
       const isAhead = centre.ascents >= ascentsOfScan || centre.pieces % 2 === 0;
       const piece = isAhead ? ahead(centre) : behind(centre);

@@ -22,11 +22,17 @@ export class Warming {
   readonly #access: StoreAccess;
   readonly #requireKept: (isKept: boolean) => void;
   readonly #ranges = new Turnstile(limits.warmRangesInFlight);
+  #replays = 0;
 
   constructor(options: WarmingOptions) {
     this.#flights = options.flights;
     this.#access = options.access;
     this.#requireKept = options.requireKept;
+  }
+
+  /** Whether a replay brings what it foresees. */
+  get isReplaying(): boolean {
+    return this.#replays > 0;
   }
 
   async warm(
@@ -48,7 +54,13 @@ export class Warming {
         await options.turn?.();
         await this.#ranges.run(async () => {
           if (scope.signal.aborted) throw new Cancelled('Warming');
-          await this.#warmGroup(blobs, { fetchClass: options.fetchClass, signal: scope.signal }, note);
+          const isReplay = options.fetchClass === 'replay';
+          if (isReplay) this.#replays += 1;
+          try {
+            await this.#warmGroup(blobs, { fetchClass: options.fetchClass, signal: scope.signal }, note);
+          } finally {
+            if (isReplay) this.#replays -= 1;
+          }
         });
       }
     };

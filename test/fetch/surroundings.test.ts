@@ -37,22 +37,19 @@ class NotingFile implements SurroundedFile {
 
 interface World {
   readonly surroundings: Surroundings;
-  nowMs: number;
+  readonly link: { nowMs: number; isReplaying: boolean };
 }
 
 function world(t: Test, roundTripMs: number | undefined = 20): World {
-  const made: { surroundings?: Surroundings; nowMs: number } = { nowMs: 0 };
-  const surroundings = new Surroundings(
-    () => roundTripMs,
-    () => made.nowMs,
-  );
+  const link = { nowMs: 0, isReplaying: false, roundTripMs, now: () => link.nowMs };
+  const surroundings = new Surroundings(link);
   // What it waits for does not keep a process alive.
   const alive = setInterval(() => undefined, 1000);
   t.teardown(() => {
     surroundings[Symbol.dispose]();
     clearInterval(alive);
   });
-  return Object.assign(made, { surroundings });
+  return { surroundings, link };
 }
 
 /** A demand, and what ends it. */
@@ -102,10 +99,20 @@ t.test('nothing where the answer comes at once, and nothing more once nobody wai
   file.arrive();
   await sleep(0);
   t.equal(file.pieces.length, 2 * limits.surroundings.piecesInFlight, 'another demand is expected soon');
-  place.nowMs += 1000;
+  place.link.nowMs += 1000;
   file.arrive();
   await sleep(0);
   t.equal(file.pieces.length, 2 * limits.surroundings.piecesInFlight);
+});
+
+t.test('beside a replay only what is next to a demand', async (t) => {
+  const place = world(t);
+  place.link.isReplaying = true;
+  const file = new NotingFile(64 * MiB);
+  await demand(place, file, 16 * MiB);
+  file.arrive();
+  await sleep(0);
+  t.equal(file.pieces.length, 2);
 });
 
 t.test('a new demand comes before more around older ones', async (t) => {
