@@ -432,7 +432,7 @@ export const limits = {
   stallsWrittenEveryMs: 15_000,
 
   /** When a replay is held back: so many touches of chunks that the trace does not name, and so few others to each of them. */
-  replayDoubt: { untracedMin: 16, tracedPerUntraced: 0.25 },
+  replayDoubt: { untracedMin: 6, tracedPerUntraced: 1 },
 
   /** Bytes of replayed chunks that are on this host and wait for the kernel to read them. */
   replayLocalBytes: 32 * 1024 * 1024,

@@ -52,6 +52,8 @@ export class Flights implements AsyncDisposable {
   readonly #tiers: readonly Tier[];
   readonly #tierTurns = new Turnstile(limits.tierLookUpsInFlight);
   readonly #localWrites = new Turnstile(limits.localWritesInFlight);
+  /** One codec thread is left to demand, whatever the disk does to those that write. */
+  readonly #keeps = new Turnstile(Math.max(1, limits.codecThreads - 1));
   readonly #neighbourhood = new PackNeighbourhood();
 
   /** By where the sealed blob lies. */
@@ -146,7 +148,8 @@ export class Flights implements AsyncDisposable {
     flight.board(clock, flight.fetchClass);
     if (isMoreUrgent(fetchClass, flight.fetchClass)) {
       flight.fetchClass = fetchClass;
-      if (flight.carrier?.release(flight) === true) this.#track(this.#fly(flight));
+      if (fetchClass !== 'demand') flight.carrier?.raise(fetchClass);
+      else if (flight.carrier?.release(flight) === true) this.#track(this.#fly(flight));
       this.#access.reconsider();
     }
     return flight;
@@ -247,6 +250,11 @@ export class Flights implements AsyncDisposable {
     const span = range.span;
     if (span === undefined) return undefined;
     const landings: Promise<void>[] = [];
+    // Where the request ends early nobody asks for its end, and what came is dealt with all the same.
+    const land = (landing: Promise<void>): void => {
+      landings.push(landing);
+      this.#track(landing);
+    };
     let unhurried: Arrival[] = [];
     const assembly = new BlobAssembly(span, range.members, (flight, sealed) => {
       // Another try may have been faster.
@@ -255,14 +263,14 @@ export class Flights implements AsyncDisposable {
       const entry = flight.isPlaintextWanted
         ? undefined
         : this.#localCache.newEntry(flight.reference, flight.kind);
-      if (entry === undefined) landings.push(this.#land(flight, sealed));
+      if (entry === undefined) land(this.#land(flight, sealed));
       else unhurried.push({ flight, sealed, entry });
     });
     return {
       range: span,
       add: (piece) => {
         assembly.add(piece);
-        if (unhurried.length > 0) landings.push(this.#landTogether(unhurried));
+        if (unhurried.length > 0) land(this.#landTogether(unhurried));
         unhurried = [];
       },
       end: async () => {
@@ -341,7 +349,7 @@ export class Flights implements AsyncDisposable {
     const [{ flight: first } = { flight: undefined }] = arrivals;
     for (const { flight } of arrivals) flight.enter('disk');
     try {
-      const outcomes = await this.#localWrites.run(() =>
+      const outcomes = await this.#keeps.run(() =>
         this.#codec.keep(
           arrivals.map(({ flight: { reference, kind }, sealed, entry }) => ({
             ...entry,

@@ -212,6 +212,10 @@ export class LocalCache implements AsyncDisposable {
 
   /** Another thread has added the entry. */
   added(reference: BlobReference, kind: BlobKind): void {
+    if (this.#closed) {
+      appendUsage(this.#path, entryDiskBytes(reference.sealedBytes));
+      return;
+    }
     this.#useTimes.made(entryPath(this.#path, reference.id, kind));
     this.#account(entryDiskBytes(reference.sealedBytes));
   }

@@ -57,10 +57,15 @@ export class RangeFetch implements StoreClaim {
     if (flight.carrier === this) flight.carrier = undefined;
   }
 
+  /** One of its members is wanted so urgently, and need not go its own way. */
+  raise(fetchClass: FetchClass): void {
+    if (isMoreUrgent(fetchClass, this.fetchClass)) this.fetchClass = fetchClass;
+  }
+
   /** Lets an urgent member go its own way, and says whether it did; too late, the whole range becomes as urgent. */
   release(flight: Flight): boolean {
     if (this.#isBegun || this.#members.size === 1) {
-      if (isMoreUrgent(flight.fetchClass, this.fetchClass)) this.fetchClass = flight.fetchClass;
+      this.raise(flight.fetchClass);
       return false;
     }
     this.remove(flight);

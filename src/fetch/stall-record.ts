@@ -23,7 +23,7 @@ export interface StalledRequest {
 export interface DemandWait {
   /** A clock for one of the chunks that it waits for; told with `settled` when that is here. */
   chunk(chunkIndex: number): WaitClock;
-  /** Whether a replay brings the chunk, or has brought it. */
+  /** Whether a replay is going to bring the chunk. */
   isForeseen(chunkIndex: number): boolean;
   settled(chunkIndex: number, clock: WaitClock): void;
   /** It is answered. Once. */

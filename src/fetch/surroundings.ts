@@ -106,7 +106,7 @@ export class Surroundings implements Disposable {
       endBytes: Math.max(before.endBytes, endBytes),
       demandBytes: startBytes,
       ascents,
-      pieces: ascents >= ascentsOfScan ? 0 : before.pieces,
+      pieces: ascents >= ascentsOfScan && !this.#link.isReplaying ? 0 : before.pieces,
     };
     this.#centres = [centre, ...this.#centres.filter((each) => each !== before)];
   }

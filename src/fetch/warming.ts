@@ -5,7 +5,7 @@ import type { Flights } from './flights.js';
 import type { StoreAccess } from './store-access.js';
 import { Turnstile } from './turnstile.js';
 import { UpcomingBlobs } from './upcoming-blobs.js';
-import type { FetchOptions, WarmOptions, WarmResult } from './types.js';
+import type { FetchClass, FetchOptions, WarmOptions, WarmResult } from './types.js';
 
 export interface WarmingOptions {
   readonly flights: Flights;
@@ -21,8 +21,16 @@ export class Warming {
   readonly #flights: Flights;
   readonly #access: StoreAccess;
   readonly #requireKept: (isKept: boolean) => void;
-  readonly #ranges = new Turnstile(limits.warmRangesInFlight);
+  /** What is less urgent must not keep what is more so from asking. */
+  readonly #ranges: Readonly<Record<FetchClass, Turnstile>> = {
+    demand: new Turnstile(limits.warmRangesInFlight),
+    around: new Turnstile(limits.warmRangesInFlight),
+    replay: new Turnstile(limits.warmRangesInFlight),
+    background: new Turnstile(limits.warmRangesInFlight),
+  };
+  /** Lanes of replays; and those that are held back. */
   #replays = 0;
+  #held = 0;
 
   constructor(options: WarmingOptions) {
     this.#flights = options.flights;
@@ -30,9 +38,9 @@ export class Warming {
     this.#requireKept = options.requireKept;
   }
 
-  /** Whether a replay brings what it foresees. */
+  /** Whether a replay brings what it foresees, and is not held back. */
   get isReplaying(): boolean {
-    return this.#replays > 0;
+    return this.#replays > this.#held;
   }
 
   async warm(
@@ -48,23 +56,26 @@ export class Warming {
     };
     const scope = new AbortScope(options.signal);
     const upcoming = this.#upcoming(references, { ...options, signal: scope.signal }, note);
+    const isReplay = options.fetchClass === 'replay';
     const lane = async (): Promise<void> => {
       for (let group = await upcoming.next(); group !== undefined; group = await upcoming.next()) {
         const blobs = group;
-        await options.turn?.();
-        await this.#ranges.run(async () => {
+        await this.#turn(options, scope.signal);
+        await this.#ranges[options.fetchClass].run(async () => {
           if (scope.signal.aborted) throw new Cancelled('Warming');
-          const isReplay = options.fetchClass === 'replay';
-          if (isReplay) this.#replays += 1;
-          try {
-            await this.#warmGroup(blobs, { fetchClass: options.fetchClass, signal: scope.signal }, note);
-          } finally {
-            if (isReplay) this.#replays -= 1;
-          }
-        });
+          await this.#warmGroup(blobs, { fetchClass: options.fetchClass, signal: scope.signal }, note);
+        }, scope.signal);
       }
     };
-    const lanes = Array.from({ length: limits.warmRangesInFlight }, lane);
+    const countedLane = async (): Promise<void> => {
+      if (isReplay) this.#replays += 1;
+      try {
+        await lane();
+      } finally {
+        if (isReplay) this.#replays -= 1;
+      }
+    };
+    const lanes = Array.from({ length: limits.warmRangesInFlight }, countedLane);
     try {
       await Promise.all(lanes);
       return result;
@@ -97,11 +108,29 @@ export class Warming {
     );
   }
 
+  async #turn({ turn }: WarmOptions, signal: AbortSignal): Promise<void> {
+    if (turn === undefined) return;
+    this.#held += 1;
+    try {
+      await turn(signal);
+    } finally {
+      this.#held -= 1;
+    }
+  }
+
   /** Brings what is not local of a group with one request, and whatever is under way already with its own. */
   async #warmGroup(group: readonly BlobReference[], options: FetchOptions, note: Note): Promise<void> {
-    const flights = this.#flights.boardTogether(group, options.fetchClass);
+    // Others may have brought some since they were looked for, which can be long ago.
+    const areHere = await this.#flights.held(group, options.fetchClass);
+    if (options.signal?.aborted === true) throw new Cancelled('Warming');
+    const absent = group.filter((blob, position) => {
+      const isHere = areHere[position] === true;
+      if (isHere) note(blob, false);
+      return !isHere;
+    });
+    const flights = this.#flights.boardTogether(absent, options.fetchClass);
     await Promise.all(
-      group.map(async (reference, position) => {
+      absent.map(async (reference, position) => {
         this.#requireKept((await flights[position]?.kept(options.signal)) ?? false);
         note(reference, true);
       }),

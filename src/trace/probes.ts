@@ -51,6 +51,11 @@ export class Probes {
     return this.#sample.has(key) || this.#unproven.has(key);
   }
 
+  /** Whether the chunk is one of the sample. */
+  isSample(chunk: ChunkPlace): boolean {
+    return this.#sample.has(chunkKey(chunk));
+  }
+
   /** How many chunks there are to one of the sample. */
   get chunksPerSample(): number {
     return this.#sample.size === 0 ? 1 : this.#sampled / this.#sample.size;

@@ -17,7 +17,7 @@ t.test('not where the guest waits for what the trace names, too', (t) => {
   const evidence = new TraceEvidence(32);
   for (let touches = 0; touches < 4 * untracedMin; touches += 1) {
     evidence.touched('untraced');
-    if (touches % 3 === 0) evidence.touched('other');
+    evidence.touched('other');
   }
   t.notOk(evidence.isAgainst);
   t.end();
@@ -25,9 +25,9 @@ t.test('not where the guest waits for what the trace names, too', (t) => {
 
 t.test('a replay that is ahead of its guest shows in the sample alone', (t) => {
   const evidence = new TraceEvidence(32);
-  for (let touches = 0; touches < 6 * untracedMin; touches += 1) evidence.touched('untraced');
+  for (let touches = 0; touches < 30; touches += 1) evidence.touched('untraced');
   t.ok(evidence.isAgainst);
   evidence.touched('sample');
-  t.notOk(evidence.isAgainst, 'it stands for 32, and 96 were not foreseen');
+  t.notOk(evidence.isAgainst, 'it stands for 32, and 30 were not foreseen');
   t.end();
 });

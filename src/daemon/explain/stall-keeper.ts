@@ -17,7 +17,7 @@ export interface StallKeeperOptions {
   /** What was to be done about a chunk before it was wanted. */
   readonly planFor: (path: string, chunkIndex: number) => ReplayPlan;
   readonly isForeseen: (path: string, chunkIndex: number) => boolean;
-  /** Told of each chunk that was waited for. */
+  /** Told of each chunk that a read waited for. */
   readonly onStall: (path: string, chunkIndex: number) => void;
   readonly linkUse: () => { readonly receivedBytes: number; readonly bytesPerMs: number | undefined };
 }
@@ -89,12 +89,12 @@ export class StallKeeper implements AsyncDisposable {
     await this.#write(true);
   }
 
-  #setting({ path, chunkIndex }: StallFacts): StallSetting {
+  #setting({ path, chunkIndex, access }: StallFacts): StallSetting {
     const { planFor, linkUse, onStall } = this.#options;
     const { receivedBytes, bytesPerMs } = linkUse();
     const couldBytes = (bytesPerMs ?? Infinity) * (performance.now() - this.#startMs);
     const plan = chunkIndex === undefined ? 'untraced' : planFor(path, chunkIndex);
-    if (chunkIndex !== undefined) onStall(path, chunkIndex);
+    if (chunkIndex !== undefined && access === 'read') onStall(path, chunkIndex);
     return {
       plan,
       linkUse: couldBytes > 0 ? (receivedBytes - this.#receivedBefore) / couldBytes : 0,

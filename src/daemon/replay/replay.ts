@@ -16,7 +16,7 @@ export interface ReplayRequest {
   /** In the order in which they will be wanted. */
   readonly chunks: readonly Touch[];
   /** Told what was pulled, and knows what must not be. */
-  readonly probes: Pick<Probes, 'isProbe' | 'replayed' | 'chunksPerSample'>;
+  readonly probes: Pick<Probes, 'isProbe' | 'isSample' | 'replayed' | 'chunksPerSample'>;
   readonly manifest: Manifest;
   readonly fetcher: Fetcher;
   readonly engine: Pick<Engine, 'replayFor'>;
@@ -38,11 +38,20 @@ export interface ReplayStatus {
 
 /** A time in which a replay waits. */
 class Hold {
-  readonly ended: Promise<void>;
+  readonly #ended: Promise<void>;
   end: () => void = () => undefined;
 
   constructor() {
-    this.ended = new Promise((resolve) => (this.end = resolve));
+    this.#ended = new Promise((resolve) => (this.end = resolve));
+  }
+
+  /** Resolves when it ends, or the signal fires. */
+  async endedOr(signal: AbortSignal): Promise<void> {
+    let giveUp: () => void = () => undefined;
+    const aborted = new Promise<void>((resolve) => (giveUp = resolve));
+    signal.addEventListener('abort', giveUp, { once: true });
+    await Promise.race([this.#ended, aborted]);
+    signal.removeEventListener('abort', giveUp);
   }
 }
 
@@ -73,6 +82,8 @@ export class Replay implements AsyncDisposable {
   #isFetched = false;
   #isDone = false;
   readonly #evidence: TraceEvidence;
+  /** Chunks that the guest was seen to touch: each counts once. */
+  readonly #seen = new Set<string>();
   #hold: Hold | undefined;
 
   /** Begins at once. */
@@ -89,7 +100,7 @@ export class Replay implements AsyncDisposable {
       localChunks: this.#localChunks,
       pulledChunks: this.#pulledChunks,
       isDone: this.#isDone,
-      isHeld: this.#hold !== undefined,
+      isHeld: this.#hold !== undefined && !this.#isDone,
     };
   }
 
@@ -101,10 +112,19 @@ export class Replay implements AsyncDisposable {
     return isHere ? 'came' : 'toCome';
   }
 
-  /** The guest had to wait for a chunk. As long as what it touches speaks against the trace, nothing more is asked for. */
+  /** Whether it is going to bring the chunk. */
+  isBringing(chunk: Pick<Touch, 'path' | 'chunkIndex'>): boolean {
+    return !this.#isDone && this.#hold === undefined && this.#isHere.get(chunkKey(chunk)) === false;
+  }
+
+  /** The guest read a chunk and had to wait. As long as what it touches speaks against the trace, nothing more is asked for. */
   touched(chunk: Pick<Touch, 'path' | 'chunkIndex'>): void {
-    const plan = this.planFor(chunk);
-    this.#evidence.touched(plan === 'untraced' || plan === 'sample' ? plan : 'other');
+    const key = chunkKey(chunk);
+    if (this.#isDone || this.#seen.has(key) || this.#seen.size >= limits.traceTouches) return;
+    this.#seen.add(key);
+    const isTraced = this.#isHere.has(key);
+    const isSample = this.#request.probes.isSample(chunk);
+    this.#evidence.touched(isSample ? 'sample' : isTraced ? 'other' : 'untraced');
     if (this.#evidence.isAgainst) this.#hold ??= new Hold();
     else this.#goOn();
   }
@@ -125,8 +145,8 @@ export class Replay implements AsyncDisposable {
       await this.#request.fetcher.warmChunks(this.#references(places), {
         fetchClass: 'replay',
         signal,
-        turn: async () => {
-          while (this.#hold !== undefined && !signal.aborted) await this.#hold.ended;
+        turn: async (over) => {
+          while (this.#hold !== undefined && !over.aborted) await this.#hold.endedOr(over);
         },
         onChunk: (reference) => {
           const chunk = places.get(reference);

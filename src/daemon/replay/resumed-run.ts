@@ -58,12 +58,12 @@ export class ResumedRun {
     return this.#isPlanned ? 'noTrace' : 'toCome';
   }
 
-  /** Whether a replay brings a chunk, or has brought it. */
+  /** Whether a replay is going to bring a chunk. */
   isForeseen(path: string, chunkIndex: number): boolean {
-    return this.#replay !== undefined && this.#replay.planFor({ path, chunkIndex }) !== 'untraced';
+    return this.#replay?.isBringing({ path, chunkIndex }) === true;
   }
 
-  /** The guest had to wait for a chunk. */
+  /** The guest read a chunk, and had to wait. */
   stalled(path: string, chunkIndex: number): void {
     this.#replay?.touched({ path, chunkIndex });
   }
