@@ -809,3 +809,60 @@ t.test('whatever the store and the disk do, a read gives the right bytes or an e
   );
   t.pass('held');
 });
+
+t.test('who wants a chunk while it is being kept gets it', async (t) => {
+  const lab = await openLab(t);
+  const [chunk] = await putChunks(lab.store, 1, 1);
+  if (chunk === undefined) throw new Error('no chunk');
+  const keep = lab.codec.keep.bind(lab.codec);
+  let wanted: Promise<Uint8Array> | undefined;
+  lab.codec.keep = async (jobs) => {
+    wanted = lab.fetcher.readChunk(chunk.reference, demand);
+    return keep(jobs);
+  };
+  await lab.fetcher.warmChunks([chunk.reference], replay);
+  t.ok(sameBytes(await wanted, chunk.plaintext));
+  t.equal(lab.store.gets.length, 1, 'out of the local cache');
+  t.equal(lab.codec.opened, 1);
+});
+
+t.test(
+  'what nobody waits for is kept without being opened, and all the same never when it is damaged',
+  async (t) => {
+    const lab = await openLab(t);
+    const chunks = await putChunks(lab.store, 1, 8);
+    const references = chunks.map(({ reference }) => reference);
+    let answers = 0;
+    lab.store.onGet = (_get, found) => {
+      answers += 1;
+      if (answers > 1) return found;
+      const damaged = Uint8Array.from(found);
+      damaged.set([(damaged[100] ?? 0) ^ 1], 100);
+      return damaged;
+    };
+    t.match(await lab.fetcher.warmChunks(references, background), { chunks: 8, fetchedChunks: 8 });
+    t.equal(lab.codec.opened, 0);
+    t.equal(lab.fetcher.status().trouble.damaged, 1);
+    for (const { reference, plaintext } of chunks)
+      t.ok(sameBytes(await lab.fetcher.readChunk(reference, demand), plaintext));
+    t.equal(lab.fetcher.status().localHits, 8);
+  },
+);
+
+t.test('a warming that is given up does not wait for others that wait for the store', async (t) => {
+  const lab = await openLab(t);
+  const chunks = await putChunks(lab.store, 1, 400, 4096, 100_000);
+  const references = chunks.map(({ reference }) => reference);
+  lab.store.hold();
+  const stop = new AbortController();
+  const other = lab.fetcher.warmChunks(references.slice(0, 200), { ...replay, signal: stop.signal });
+  await until(() => lab.store.holding > 0, 'a request');
+  const givenUp = new AbortController();
+  const warming = lab.fetcher.warmChunks(references.slice(200), { ...replay, signal: givenUp.signal });
+  await settle();
+  givenUp.abort();
+  await t.rejects(warming, { code: 'CANCELLED' });
+  stop.abort();
+  await t.rejects(other, { code: 'CANCELLED' });
+  lab.store.release();
+});
