@@ -291,6 +291,11 @@ export const limits = {
   /** Data files of an overlay that are open at once, beside the descriptors of sockets, packs and the hypervisor's handles. */
   overlayOpenFiles: 128,
 
+  /** Descriptors that these leave to the rest of the process; how many are given back at once where they do not, and what stays open. */
+  overlayDescriptorsLeft: 8,
+  overlayDescriptorsGivenBack: 32,
+  overlayOpenFilesMin: 2,
+
   /** Descriptors that an overlay keeps for a time when there are no others: files that are being synced at once need one each. */
   overlaySpareDescriptors: 4,
 

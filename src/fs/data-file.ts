@@ -25,6 +25,9 @@ const fsyncLater = promisify(fsync);
 /** No descriptor is to be had: for this process, or on this host. */
 const shortages: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE']);
 
+/** Files that are opened without a shortage until one more may be open again. */
+const opensPerRegained = 64;
+
 const zeros = Buffer.alloc(64 * 1024);
 
 /**
@@ -34,6 +37,9 @@ const zeros = Buffer.alloc(64 * 1024);
 export class DataFiles {
   readonly #directory: string;
   readonly #open = new Set<DataFile>();
+  /** How many may be open: fewer since descriptors were short, for the rest of this process needs some, too. */
+  #openMax: number = limits.overlayOpenFiles;
+  #opensSinceShortage = 0;
   #uses = 0;
   #isClosed = false;
   #created = 0;
@@ -106,12 +112,40 @@ export class DataFiles {
     try {
       while (this.#spares.length < this.#sparesWanted) this.#spares.push(openSync('/dev/null', 'r'));
     } catch {
-      // There is none now. It is tried again with the next file.
+      // It is tried again with the next file.
+      this.#giveBack();
     }
+  }
+
+  /** Now and then, where there is no shortage any more. */
+  #regain(): void {
+    if (this.#openMax >= limits.overlayOpenFiles) return;
+    this.#opensSinceShortage += 1;
+    const isTime = this.#opensSinceShortage % opensPerRegained === 0;
+    if (isTime && hasDescriptors(2 * limits.overlayDescriptorsLeft)) this.#openMax += 1;
+  }
+
+  /**
+   * Closes half of the files that are open and not in use, or some, and from now on keeps fewer open. Otherwise these files would have
+   * all descriptors, and a fetch that a write waits for could open nothing for ever. Answers whether it closed any.
+   */
+  #giveBack(): boolean {
+    const { overlayOpenFilesMin, overlayDescriptorsGivenBack } = limits;
+    const { size } = this.#open;
+    const fewer = Math.max(Math.ceil(size / 2), size - overlayDescriptorsGivenBack);
+    this.#openMax = Math.max(overlayOpenFilesMin, fewer);
+    this.#opensSinceShortage = 0;
+    while (this.#open.size > this.#openMax) {
+      const file = this.#leastRecentlyUsed();
+      if (file === undefined) break;
+      file.closeDescriptor();
+    }
+    return this.#open.size < size;
   }
 
   /** Whether one was found that can be done without. */
   #freeDescriptor(): boolean {
+    if (this.#giveBack()) return true;
     const file = this.#leastRecentlyUsed();
     const spare = file === undefined ? this.#spares.pop() : undefined;
     if (spare !== undefined) closeSync(spare);
@@ -134,7 +168,9 @@ export class DataFiles {
   opened(file: DataFile, created: boolean): void {
     if (created) this.#created += 1;
     this.#open.add(file);
-    if (this.#open.size > limits.overlayOpenFiles) this.#leastRecentlyUsed(file)?.closeDescriptor();
+    if (this.#open.size > this.#openMax) this.#leastRecentlyUsed(file)?.closeDescriptor();
+    else if (!hasDescriptors(limits.overlayDescriptorsLeft)) this.#giveBack();
+    this.#regain();
     this.#fillSpares();
   }
 
@@ -150,6 +186,19 @@ export class DataFiles {
       if (oldest === undefined || file.lastUse < oldest.lastUse) oldest = file;
     }
     return oldest;
+  }
+}
+
+/** Whether this process may open so many more. */
+function hasDescriptors(count: number): boolean {
+  const opened: number[] = [];
+  try {
+    while (opened.length < count) opened.push(openSync('/dev/null', 'r'));
+    return true;
+  } catch {
+    return false;
+  } finally {
+    for (const descriptor of opened) closeSync(descriptor);
   }
 }
 

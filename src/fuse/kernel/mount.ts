@@ -20,6 +20,8 @@ import { liftDirtyLimit } from './write-back.js';
 
 const debug = createDebug('isr:fuse');
 
+const mountTableRetryMs = 1_000;
+
 export const kernelCapabilities: EngineCapabilities = {
   allocate: true,
   seekHoles: true,
@@ -177,7 +179,14 @@ class KernelEngine implements Engine {
 
   async #checkMounted(): Promise<void> {
     if (this.#mount === undefined || this.#isUnmounting()) return;
-    if ((await this.#isMounted()) || this.#isUnmounting()) return;
+    try {
+      if ((await this.#isMounted()) || this.#isUnmounting()) return;
+    } catch (error) {
+      // Where no file can be opened, nothing is known of it yet.
+      debug('the mount table cannot be read: %o', error);
+      setTimeout(() => void this.#checkMounted(), mountTableRetryMs).unref();
+      return;
+    }
     this.#onUnmounted(`${this.#mountPath} was unmounted by somebody else`);
   }
 }
