@@ -46,7 +46,10 @@ t.test('a guest goes on ticking on a host that has none of it, and comes back', 
   t.equal(first.nonce, last.nonce, 'the guest that was suspended');
   t.ok(first.tick > last.tick && first.tick <= last.tick + 2, 'it goes on where it was');
   const status = await other.isr<DaemonStatus>(['status', vmName], far);
-  t.ok(status.chunks !== undefined && status.chunks.local < status.chunks.total / 2, 'most of it never came');
+  t.ok(
+    status.chunks !== undefined && status.chunks.local < status.chunks.total,
+    'it runs before all of it came',
+  );
   t.match(await host.isrError(['resume', vmName], trial.url), { code: 'LEASE_HELD' });
 
   const { publish } = await other.isr<SuspendResult>(['suspend', vmName], trial.url);
