@@ -13,6 +13,7 @@ import {
   createFetcher,
   evictCache,
   listPins,
+  movePin,
   pinBlobs,
   pinnedBytes,
   removeDamagedPins,
@@ -95,6 +96,27 @@ t.test('eviction leaves alone what is pinned, until it is unpinned', async (t) =
   t.strictSame(await listPins(cachePath), []);
   t.ok(isHere(cachePath, pinned).every(Boolean), 'unpinning deletes nothing');
   t.match(evictCache(cachePath, 0), { totalBytes: 0, evictedEntries: 6 });
+});
+
+t.test('a pin that somebody lets go of while it moves is gone', async (t) => {
+  const { cachePath, references } = await openCache(t);
+  await pin(cachePath, 'web', references.slice(0, 3));
+  const moving = movePin({
+    ...{ cachePath, limitBytes: 1e9, name: { repositoryId, vmName: 'web', version: undefined } },
+    ofVersion: '2',
+    blobs: (async function* () {
+      for (const reference of references.slice(0, 4)) yield { reference, kind: 'chunk' as const };
+      await unpinBlobs(cachePath, ({ vmName }) => vmName === 'web');
+    })(),
+  });
+  t.equal(await moving, undefined);
+  t.strictSame(await listPins(cachePath), []);
+
+  await pin(cachePath, 'web', references.slice(0, 3));
+  const blobs = references.slice(0, 4).map((reference) => ({ reference, kind: 'chunk' as const }));
+  const name = { repositoryId, vmName: 'web', version: undefined };
+  const moved = await movePin({ cachePath, limitBytes: 1e9, name, ofVersion: '2', blobs });
+  t.match(moved, { pin: { ofVersion: '2', entries: 3 } }, 'what it kept, and nothing that is not here');
 });
 
 t.test('what comes after it was pinned is kept too', async (t) => {

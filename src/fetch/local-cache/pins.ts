@@ -68,11 +68,22 @@ export function pinnedBytes(cachePath: string): number {
  * @throws CachePinsFull when all pins together would take more than their share of the limit; nothing is changed then
  */
 export async function pinBlobs(request: PinRequest): Promise<PinResult> {
+  const result = await setPin(request, () => true);
+  if (result === undefined) throw new Error('a pin was not set');
+  return result;
+}
+
+/** Undefined, and nothing done, unless what is pinned under the name until now is as it should be. */
+async function setPin(
+  request: PinRequest,
+  isExpected: (before: Pin | undefined) => boolean,
+): Promise<PinResult | undefined> {
   const { cachePath, name, ofVersion } = request;
   const entries = await gather(request);
   return withPinsLocked(cachePath, request.signal, async () => {
     const path = pinFilePath(cachePath, name);
     const before = readPinFile(path);
+    if (!isExpected(before?.pin)) return undefined;
     if (before?.pin.ofVersion === ofVersion) addAll(entries, before.entries);
     const all: PinnedEntries = new Map(entries);
     for (const other of readPinFiles(cachePath)) {
@@ -96,7 +107,11 @@ export async function movePin(request: PinRequest): Promise<PinResult | undefine
   const { cachePath, name, ofVersion } = request;
   const before = readPinFile(pinFilePath(cachePath, name));
   if (before === undefined || before.pin.ofVersion === ofVersion) return undefined;
-  return pinBlobs({ ...request, blobs: keptOf(request, before.entries) });
+  // Gathering takes a while, in which somebody may have let go of it, or pinned something else.
+  return setPin(
+    { ...request, blobs: keptOf(request, before.entries) },
+    (now) => now?.ofVersion === before.pin.ofVersion,
+  );
 }
 
 async function* keptOf(
