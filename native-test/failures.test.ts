@@ -170,10 +170,12 @@ t.test('S3', async (t) => {
   t.teardown(() => trial[Symbol.asyncDispose]());
   await importFiles(trial, host);
   const subject = { trial, host: await trial.addHost() };
-  await t.test('a command says so', (t) =>
-    commandsFail(t, subject, ceph.access.endpoint, (store) => {
-      process.env['AWS_ENDPOINT_URL_S3'] = store.url;
-      return trial.url;
-    }),
+  const makeUrl: MakeUrl = (store) => {
+    process.env['AWS_ENDPOINT_URL_S3'] = store.url;
+    return trial.url;
+  };
+  await t.test('a command says so', (t) => commandsFail(t, subject, ceph.access.endpoint, makeUrl));
+  await t.test('a program waits for what can come right, and gets an errno for what cannot', (t) =>
+    programsWait(t, subject, ceph.access.endpoint, makeUrl),
   );
 });
