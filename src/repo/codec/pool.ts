@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { Piscina } from 'piscina';
 import { limits, programPath } from '../../base/index.js';
@@ -77,6 +78,9 @@ export interface CodecPool extends AsyncDisposable {
   ): Promise<readonly boolean[]>;
 }
 
+/** How long closing waits for threads that are still loading. */
+const loadingMsMax = 5_000;
+
 /** Map nodes and manifests up to this size are worked on in place: the way to a thread and back costs more. */
 const inPlaceBytesMax = 32 * 1024;
 
@@ -94,6 +98,8 @@ class PiscinaCodecPool implements CodecPool {
   readonly #gate: PriorityGate;
   #inPlace: Sealer | undefined;
   #pool: Piscina<ThreadJob, ThreadResult> | undefined;
+  /** Resolves when all threads have loaded their program, or one cannot. */
+  #loaded: Promise<void> = Promise.resolve();
   #closing: Promise<void> | undefined;
 
   constructor(secrets: SealingSecrets, threads: number) {
@@ -194,6 +200,8 @@ class PiscinaCodecPool implements CodecPool {
 
   async #close(): Promise<void> {
     await this.#gate.idle();
+    // Node 20 aborts the process where a thread is ended while it loads a module (v8::Module::IsGraphAsync).
+    await Promise.race([this.#loaded, sleep(loadingMsMax, undefined, { ref: false })]);
     await this.#pool?.destroy();
   }
 
@@ -201,7 +209,12 @@ class PiscinaCodecPool implements CodecPool {
   #startedPool(): Piscina<ThreadJob, ThreadResult> {
     // V8 cannot be asked to collect from JavaScript otherwise. Flags are the process's, so they are set before a thread begins.
     setFlagsFromString('--expose-gc');
-    this.#pool ??= new Piscina<ThreadJob, ThreadResult>({
+    this.#pool ??= this.#newPool();
+    return this.#pool;
+  }
+
+  #newPool(): Piscina<ThreadJob, ThreadResult> {
+    const pool = new Piscina<ThreadJob, ThreadResult>({
       filename: programPath('codec-thread'),
       minThreads: this.#threads,
       maxThreads: this.#threads,
@@ -209,7 +222,15 @@ class PiscinaCodecPool implements CodecPool {
       recordTiming: false,
       execArgv: [],
     });
-    return this.#pool;
+    this.#loaded = new Promise((resolve) => {
+      let loading = this.#threads;
+      pool.on('workerCreate', () => {
+        loading -= 1;
+        if (loading === 0) resolve();
+      });
+      pool.once('error', () => resolve());
+    });
+    return pool;
   }
 
   #sealer(): Sealer {
