@@ -16,6 +16,7 @@ import type {
   TreeCrashRequest,
   TreeProgramArguments,
 } from './protocol.js';
+import { isRunning } from '../support/supervised-mount.js';
 import { sabotage, type Sabotage } from './sabotage.js';
 
 const capabilities = { kernel: kernelCapabilities, 'fuse-native': fuseNativeCapabilities };
@@ -144,9 +145,9 @@ export class CrashedVm implements AsyncDisposable {
   async #processes(): Promise<{ readonly workerPid: number; readonly supervisorPid: number | undefined }> {
     for (;;) {
       const { workerPid, supervisorPid } = (await this.#vm.status()).daemon;
-      // One that was killed may not be replaced yet.
-      if (supervisorPid !== undefined || this.#options.engine !== 'kernel')
-        return { workerPid, supervisorPid };
+      // One that was killed may not be replaced yet, nor missed.
+      const isThere = supervisorPid !== undefined && (await isRunning(supervisorPid));
+      if (isThere || this.#options.engine !== 'kernel') return { workerPid, supervisorPid };
       await sleep(supervisorIntervalMs);
     }
   }

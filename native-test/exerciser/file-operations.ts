@@ -216,7 +216,8 @@ export class FileOperations {
       syncAll: (file) => {
         this.#log('syncAll', file, 0, 0);
         syncFileSystem(file.fd);
-        for (const each of this.#options.files) each.wroteBack();
+        // On FUSE it only begins to write pages back, and does not wait (AS_NO_DATA_INTEGRITY, Linux 6.18.y and 6.19).
+        for (const each of this.#options.files) each.writeBack();
         return nothing;
       },
       wholeFile: (file) => {
