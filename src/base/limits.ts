@@ -274,6 +274,9 @@ export const limits = {
   /** Local cache entries being written at once; a fetch waits for its turn, so that a slow disk cannot fill memory. */
   localWritesInFlight: 16,
 
+  /** How long after this process evicted something the local cache counts as tight. */
+  localCacheTightMs: 60_000,
+
   /** How long the local cache is left alone after a failed write, so that a full disk does not cost every read. */
   localCachePauseMs: 30_000,
 

@@ -126,14 +126,14 @@ class TieredFetcher implements Fetcher {
     this.#caps = parts.caps;
     const warming = new Warming({ ...parts, requireKept: (isKept) => this.#requireKept(isKept) });
     this.#warming = warming;
-    const { clock, access } = parts;
+    const { clock, access, localCache } = parts;
     const link: SurroundingsLink = {
       now: () => clock.now(),
       get roundTripMs() {
         return access.link.roundTripMs;
       },
-      get isReplaying() {
-        return warming.isReplaying;
+      get keepsClose() {
+        return warming.isReplaying || localCache.isTight;
       },
     };
     this.#surroundings = parts.betweenDemands ? new Surroundings(link) : undefined;

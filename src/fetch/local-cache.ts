@@ -102,6 +102,7 @@ export class LocalCache implements AsyncDisposable {
   #noSweepBefore = 0;
   #damagedEntries = 0;
   #evictedEntries = 0;
+  #evictedAt = -Infinity;
   #diskErrors = 0;
   #lastDiskError: string | undefined;
   #sweeping: Promise<void> | undefined;
@@ -250,6 +251,11 @@ export class LocalCache implements AsyncDisposable {
     };
   }
 
+  /** Whether what is added now pushes out what was of use a short while ago. */
+  get isTight(): boolean {
+    return this.#clock.now() - this.#evictedAt < limits.localCacheTightMs;
+  }
+
   /** Resolves when no sweep is under way. */
   async settled(): Promise<void> {
     await this.#sweeping;
@@ -372,6 +378,7 @@ export class LocalCache implements AsyncDisposable {
         this.#usedBytes = result.totalBytes;
         this.#pinnedBytes = result.pinnedBytes;
         this.#evictedEntries += result.evictedEntries;
+        if (result.evictedEntries > 0) this.#evictedAt = this.#clock.now();
         return;
       }
     } catch (error) {

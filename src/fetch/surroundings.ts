@@ -6,7 +6,7 @@ import type { FetchOptions } from './types.js';
 const ascentsOfScan = 2;
 
 /** One on each side. */
-const piecesDuringReplay = 2;
+const piecesClose = 2;
 
 /** What is asked of a file whose chunks lie around a demand. */
 export interface SurroundedFile {
@@ -19,8 +19,11 @@ export interface SurroundingsLink {
   /** Milliseconds. */
   now(): number;
   readonly roundTripMs: number | undefined;
-  /** A replay is under way: then it has a better use of the link than what lies farther away. */
-  readonly isReplaying: boolean;
+  /**
+   * What lies farther away does not pay: a replay is under way, which has a better use of the link; or what is brought pushes
+   * others out of the local cache.
+   */
+  readonly keepsClose: boolean;
 }
 
 /** A demand that was not local, and what was asked for around it: wider each time. */
@@ -106,7 +109,7 @@ export class Surroundings implements Disposable {
       endBytes: Math.max(before.endBytes, endBytes),
       demandBytes: startBytes,
       ascents,
-      pieces: ascents >= ascentsOfScan && !this.#link.isReplaying ? 0 : before.pieces,
+      pieces: ascents >= ascentsOfScan && !this.#link.keepsClose ? 0 : before.pieces,
     };
     this.#centres = [centre, ...this.#centres.filter((each) => each !== before)];
   }
@@ -146,7 +149,7 @@ export class Surroundings implements Disposable {
       const [first, ...others] = this.#centres;
       if (first === undefined) return undefined;
       const centre = others.reduce((least, each) => (each.pieces < least.pieces ? each : least), first);
-      if (this.#link.isReplaying && centre.pieces >= piecesDuringReplay) return undefined;
+      if (this.#link.keepsClose && centre.pieces >= piecesClose) return undefined;
       const { file } = centre;
       const isAhead = centre.ascents >= ascentsOfScan || centre.pieces % 2 === 0;
       const piece = isAhead ? ahead(centre) : behind(centre);

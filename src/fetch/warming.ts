@@ -120,17 +120,9 @@ export class Warming {
 
   /** Brings what is not local of a group with one request, and whatever is under way already with its own. */
   async #warmGroup(group: readonly BlobReference[], options: FetchOptions, note: Note): Promise<void> {
-    // Others may have brought some since they were looked for, which can be long ago.
-    const areHere = await this.#flights.held(group, options.fetchClass);
-    if (options.signal?.aborted === true) throw new Cancelled('Warming');
-    const absent = group.filter((blob, position) => {
-      const isHere = areHere[position] === true;
-      if (isHere) note(blob, false);
-      return !isHere;
-    });
-    const flights = this.#flights.boardTogether(absent, options.fetchClass);
+    const flights = this.#flights.boardTogether(group, options.fetchClass);
     await Promise.all(
-      absent.map(async (reference, position) => {
+      group.map(async (reference, position) => {
         this.#requireKept((await flights[position]?.kept(options.signal)) ?? false);
         note(reference, true);
       }),
@@ -164,10 +156,16 @@ class Groups {
 
   next(): Promise<readonly BlobReference[] | undefined> {
     const group = this.#last.then(async () => {
-      while (!this.#isAtEnd && this.#upcoming.wantsMore(this.#rangeBytes())) {
-        for (const blob of await this.#absentOf(await this.#some())) this.#upcoming.add(blob);
+      for (;;) {
+        while (!this.#isAtEnd && this.#upcoming.wantsMore(this.#rangeBytes())) {
+          for (const blob of await this.#absentOf(await this.#some())) this.#upcoming.add(blob);
+        }
+        const next = this.#upcoming.take(this.#rangeBytes());
+        if (next === undefined) return undefined;
+        // Others may have brought some since they were looked for, which can be long ago.
+        const absent = await this.#absentOf(next);
+        if (absent.length > 0) return absent;
       }
-      return this.#upcoming.take(this.#rangeBytes());
     });
     this.#last = group.catch(() => undefined);
     return group;

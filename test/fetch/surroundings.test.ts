@@ -37,11 +37,11 @@ class NotingFile implements SurroundedFile {
 
 interface World {
   readonly surroundings: Surroundings;
-  readonly link: { nowMs: number; isReplaying: boolean };
+  readonly link: { nowMs: number; keepsClose: boolean };
 }
 
 function world(t: Test, roundTripMs: number | undefined = 20): World {
-  const link = { nowMs: 0, isReplaying: false, roundTripMs, now: () => link.nowMs };
+  const link = { nowMs: 0, keepsClose: false, roundTripMs, now: () => link.nowMs };
   const surroundings = new Surroundings(link);
   // What it waits for does not keep a process alive.
   const alive = setInterval(() => undefined, 1000);
@@ -105,15 +105,18 @@ t.test('nothing where the answer comes at once, and nothing more once nobody wai
   t.equal(file.pieces.length, 2 * limits.surroundings.piecesInFlight);
 });
 
-t.test('beside a replay only what is next to a demand', async (t) => {
-  const place = world(t);
-  place.link.isReplaying = true;
-  const file = new NotingFile(64 * MiB);
-  await demand(place, file, 16 * MiB);
-  file.arrive();
-  await sleep(0);
-  t.equal(file.pieces.length, 2);
-});
+t.test(
+  'where others have a better use of the link, or of the cache, only what is next to a demand',
+  async (t) => {
+    const place = world(t);
+    place.link.keepsClose = true;
+    const file = new NotingFile(64 * MiB);
+    await demand(place, file, 16 * MiB);
+    file.arrive();
+    await sleep(0);
+    t.equal(file.pieces.length, 2);
+  },
+);
 
 t.test('a new demand comes before more around older ones', async (t) => {
   const place = world(t);
