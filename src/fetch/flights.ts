@@ -88,6 +88,11 @@ export class Flights implements AsyncDisposable {
     return this.#localReads.held(references, fetchClass);
   }
 
+  /** Whether the chunk is on this host: a look at the directory, for one that was looked for a while ago. */
+  isHeld(reference: BlobReference): boolean {
+    return this.#localCache.has(reference, 'chunk');
+  }
+
   /** Fetches that failed for good, cancelled ones not counted. */
   get errors(): { readonly count: number; readonly last: string | undefined } {
     return { count: this.#errors, last: this.#lastError };

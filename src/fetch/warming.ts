@@ -120,9 +120,15 @@ export class Warming {
 
   /** Brings what is not local of a group with one request, and whatever is under way already with its own. */
   async #warmGroup(group: readonly BlobReference[], options: FetchOptions, note: Note): Promise<void> {
-    const flights = this.#flights.boardTogether(group, options.fetchClass);
+    // Others may have brought some while the group waited for its turn.
+    const absent = group.filter((reference) => {
+      const isHere = this.#flights.isHeld(reference);
+      if (isHere) note(reference, false);
+      return !isHere;
+    });
+    const flights = this.#flights.boardTogether(absent, options.fetchClass);
     await Promise.all(
-      group.map(async (reference, position) => {
+      absent.map(async (reference, position) => {
         this.#requireKept((await flights[position]?.kept(options.signal)) ?? false);
         note(reference, true);
       }),
@@ -156,16 +162,10 @@ class Groups {
 
   next(): Promise<readonly BlobReference[] | undefined> {
     const group = this.#last.then(async () => {
-      for (;;) {
-        while (!this.#isAtEnd && this.#upcoming.wantsMore(this.#rangeBytes())) {
-          for (const blob of await this.#absentOf(await this.#some())) this.#upcoming.add(blob);
-        }
-        const next = this.#upcoming.take(this.#rangeBytes());
-        if (next === undefined) return undefined;
-        // Others may have brought some since they were looked for, which can be long ago.
-        const absent = await this.#absentOf(next);
-        if (absent.length > 0) return absent;
+      while (!this.#isAtEnd && this.#upcoming.wantsMore(this.#rangeBytes())) {
+        for (const blob of await this.#absentOf(await this.#some())) this.#upcoming.add(blob);
       }
+      return this.#upcoming.take(this.#rangeBytes());
     });
     this.#last = group.catch(() => undefined);
     return group;
