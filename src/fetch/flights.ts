@@ -42,7 +42,7 @@ interface Arrival {
 
 /**
  * All fetches of blobs that are under way: one a blob, however many wait for it. Local cache, then tiers, then store. Nothing is given
- * to anyone or put into the cache before it has opened.
+ * to anyone before it has opened, and nothing put into the cache before it was found authentic.
  */
 export class Flights implements AsyncDisposable {
   readonly #codec: FlightCodec;
@@ -52,7 +52,7 @@ export class Flights implements AsyncDisposable {
   readonly #tiers: readonly Tier[];
   readonly #tierTurns = new Turnstile(limits.tierLookUpsInFlight);
   readonly #localWrites = new Turnstile(limits.localWritesInFlight);
-  /** One codec thread is left to demand, whatever the disk does to those that write. */
+  /** Of two codec threads or more, one is left to demand, whatever the disk does to those that write. */
   readonly #keeps = new Turnstile(Math.max(1, limits.codecThreads - 1));
   readonly #neighbourhood = new PackNeighbourhood();
 
@@ -381,7 +381,7 @@ export class Flights implements AsyncDisposable {
         return;
       }
       case 'unwritable':
-        // The first of its directory, or the disk has failed: the long way tells.
+        // The disk has failed or is full, or somebody deleted the cache: the long way tells.
         this.#track(this.#land(flight, result.sealed));
         return;
       case 'kept':
