@@ -3,10 +3,10 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { waitForTick } from '../fixtures/guest/console.js';
 import { SequenceLab, vmName } from './support/sequence-lab.js';
+import { killProcesses } from './support/supervised-mount.js';
 
 t.test('isr resume, killed at each of its steps', async (t) => {
   const lab = await SequenceLab.create(t);
@@ -43,8 +43,7 @@ t.test('a guest that is saved survives command, hypervisor and daemon', async (t
     pid: number;
     worker?: { pid: number };
   };
-  for (const process_ of [pid, worker?.pid]) if (process_ !== undefined) process.kill(process_, 'SIGKILL');
-  while ([pid, worker?.pid].some((one) => one !== undefined && isRunning(one))) await sleep(10);
+  await killProcesses(...[pid, worker?.pid].filter((one) => one !== undefined));
   spawnSync('rm', [temporaries]);
   spawnSync('mv', [`${temporaries}.away`, temporaries]);
   t.equal((await lab.situation()).code, 'suspend-unfinished');
@@ -56,11 +55,3 @@ t.test('a guest that is saved survives command, hypervisor and daemon', async (t
   t.equal(tick.nonce, lab.last.nonce);
   await other.isr(['suspend', vmName], trial.url);
 });
-
-function isRunning(pid: number): boolean {
-  try {
-    return !/^\d+ \(.*\) [ZX]/.test(readFileSync(`/proc/${pid}/stat`, 'latin1'));
-  } catch {
-    return false;
-  }
-}

@@ -10,7 +10,7 @@ import t from 'tap';
 import { AlreadyMounted, findDaemon, lockVm } from '../src/daemon/index.js';
 import { findMount } from '../src/fuse/index.js';
 import { runProgram } from './support/mount-contract.js';
-import { eventually, isRunning, Program, SupervisedMount } from './support/supervised-mount.js';
+import { eventually, isRunning, killProcesses, Program, SupervisedMount } from './support/supervised-mount.js';
 
 const holdsFile = `import os, sys
 file = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
@@ -27,7 +27,7 @@ t.test('SIGKILL of both: all that was acknowledged is there', async (t) => {
   const program = new Program(t, holdsFile, join(mount.trial.mountPath, 'new'));
   await program.says('ready');
   const { workerPid, supervisorPid = 0 } = await mount.processes();
-  for (const pid of [supervisorPid, workerPid]) process.kill(pid, 'SIGKILL');
+  await killProcesses(supervisorPid, workerPid);
   await mount.mount();
   t.equal(await mount.content('new'), 'acknowledged');
   t.not((await mount.processes()).workerPid, workerPid);
@@ -197,9 +197,7 @@ t.test('Ctrl-C while the mount is made leaves nothing behind', async (t) => {
 t.test("a mount that a killed worker left where its record is gone is in nobody's way", async (t) => {
   const mount = await SupervisedMount.make(t, { file: 'content' });
   const { workerPid, supervisorPid = 0 } = await mount.processes();
-  for (const pid of [supervisorPid, workerPid]) process.kill(pid, 'SIGKILL');
-  for (const pid of [supervisorPid, workerPid])
-    await eventually('it ends', async () => !(await isRunning(pid)));
+  await killProcesses(supervisorPid, workerPid);
   await rm(mount.paths.daemonRecord);
   await mount.mount();
   t.equal(await mount.content('file'), 'content');

@@ -9,6 +9,7 @@ import { findMount } from '../src/fuse/index.js';
 import type { TrialHost } from '../fixtures/trial-host.js';
 import { Trial } from '../fixtures/trial.js';
 import { runProgram, runPython } from './support/mount-contract.js';
+import { eventually, killProcesses } from './support/supervised-mount.js';
 
 const content = 'what the VM holds\n'.repeat(50_000);
 
@@ -31,14 +32,6 @@ async function daemonPid(trial: Trial, host: TrialHost): Promise<number> {
 
 function status(trial: Trial, host: TrialHost): Promise<DaemonStatus> {
   return host.isr<DaemonStatus>(['status', trial.vmName], trial.url);
-}
-
-async function eventually(what: string, holds: () => Promise<boolean>): Promise<void> {
-  for (let attempt = 0; attempt < 600; attempt += 1) {
-    if (await holds()) return;
-    await sleep(100);
-  }
-  throw new Error(`never came true: ${what}`);
 }
 
 t.test('reads wait while the store is gone, and go on when it is back', async (t) => {
@@ -147,8 +140,8 @@ t.test('what was acknowledged survives SIGKILL of the daemon, and its dead mount
     mountPath,
   );
   const { supervisorPid, workerPid } = (await status(trial, host)).daemon;
-  for (const pid of [supervisorPid, workerPid]) if (pid !== undefined) process.kill(pid, 'SIGKILL');
-  await eventually('the mount is dead', async () => (await runProgram('ls', [mountPath])).exitCode !== 0);
+  await killProcesses(...[supervisorPid, workerPid].filter((pid) => pid !== undefined));
+  t.not((await runProgram('ls', [mountPath])).exitCode, 0, 'the mount is dead');
   await host.isr(['mount', vmName], url);
   t.equal((await runProgram('cat', [join(mountPath, 'text')])).stdout, `${content}acknowledged`);
   t.equal((await runProgram('cat', [join(mountPath, 'new')])).stdout, 'too');

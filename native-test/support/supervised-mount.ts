@@ -31,6 +31,12 @@ export function isRunning(pid: number): Promise<boolean> {
   );
 }
 
+/** Returns when they have ended: a process that SIGKILL was sent to counts as alive until it has. */
+export async function killProcesses(...pids: readonly number[]): Promise<void> {
+  for (const pid of pids) process.kill(pid, 'SIGKILL');
+  for (const pid of pids) await eventually(`${pid} ends`, async () => !(await isRunning(pid)));
+}
+
 /** A published VM that another host has mounted with the engine `kernel`; all is gone when the test ends. */
 export class SupervisedMount {
   readonly trial: Trial;
