@@ -10,7 +10,13 @@ import t from 'tap';
 import { AlreadyMounted, findDaemon, lockVm } from '../src/daemon/index.js';
 import { findMount } from '../src/fuse/index.js';
 import { runProgram } from './support/mount-contract.js';
-import { eventually, isRunning, killProcesses, Program, SupervisedMount } from './support/supervised-mount.js';
+import {
+  eventually,
+  isRunning,
+  killProcesses,
+  Program,
+  SupervisedMount,
+} from './support/supervised-mount.js';
 
 const holdsFile = `import os, sys
 file = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
