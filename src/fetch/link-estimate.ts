@@ -12,9 +12,9 @@ export class LinkEstimate {
   #smoothedMs: number | undefined;
   #deviationMs = 0;
 
-  /** From sending a request to the first piece of its answer. */
-  noteFirstPiece(latencyMs: number, pieceBytes: number): void {
-    const rate = this.bytesPerMs;
+  /** From sending a request to the first piece of its answer. `bytesPerMs`: of what came after it, if anything did. */
+  noteFirstPiece(latencyMs: number, pieceBytes: number, bytesPerMs?: number): void {
+    const rate = this.bytesPerMs ?? bytesPerMs;
     const ms = Math.max(0, rate === undefined ? latencyMs : latencyMs - pieceBytes / rate);
     this.#firstByteMs.add(ms);
     // As TCP smooths its round trip (RFC 6298).
@@ -105,6 +105,15 @@ export class LinkEstimate {
   get windowBytes(): number {
     const bytes = this.#bytesIn(2 * (this.roundTripMs ?? 0), limits.warmRangeMsMin / 2);
     return bytes === undefined ? Infinity : Math.max(limits.warmRangeBytesMin, bytes);
+  }
+
+  /**
+   * What may come along with something that is waited for, because it may be wanted soon: what the link carries in so many
+   * round trips, which on a slow one is next to nothing. Undefined while that is not known.
+   */
+  spareBytes(roundTrips: number): number | undefined {
+    const bytes = this.#bytesIn(roundTrips * (this.roundTripMs ?? 0), 0);
+    return bytes === undefined ? undefined : Math.floor(bytes);
   }
 
   #transferMs(lengthBytes: number): number {

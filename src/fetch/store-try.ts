@@ -89,7 +89,7 @@ class Measure {
   readonly #options: StoreTryOptions;
   readonly #startedAtMs: number;
   readonly #deliveredAtStart: number;
-  #first: { readonly atMs: number; readonly delivered: number } | undefined;
+  #first: { readonly atMs: number; readonly delivered: number; readonly bytes: number } | undefined;
   #pieces = 0;
 
   constructor(options: StoreTryOptions) {
@@ -99,20 +99,22 @@ class Measure {
   }
 
   note(pieceBytes: number): void {
-    const { clock, delivered, link } = this.#options;
+    const { clock, delivered } = this.#options;
     delivered.bytes += pieceBytes;
     this.#pieces += 1;
-    if (this.#first !== undefined) return;
-    this.#first = { atMs: clock.now(), delivered: delivered.bytes };
-    link.noteFirstPiece(this.#first.atMs - this.#startedAtMs, pieceBytes);
+    this.#first ??= { atMs: clock.now(), delivered: delivered.bytes, bytes: pieceBytes };
   }
 
   end(): void {
     const { clock, delivered, link } = this.#options;
     if (this.#first === undefined) return;
     const now = clock.now();
+    const after = { bytes: delivered.bytes - this.#first.delivered, ms: now - this.#first.atMs };
+    const rate = after.ms > 0 && after.bytes > 0 ? after.bytes / after.ms : undefined;
+    // On a slow link the first piece may be long on its way: what came after it tells how long.
+    link.noteFirstPiece(this.#first.atMs - this.#startedAtMs, this.#first.bytes, rate);
     if (this.#pieces > 1) {
-      link.noteTransfer(delivered.bytes - this.#first.delivered, now - this.#first.atMs);
+      link.noteTransfer(after.bytes, after.ms);
       return;
     }
     // Of an answer in one piece only the whole is known: the round trip is taken off.

@@ -2,7 +2,7 @@ import { Cancelled, type Clock } from '../base/index.js';
 import { ObjectMissing, ObjectTruncated, StoreRefused, StoreUnreachable } from './errors.js';
 import type { LabConditions } from './lab-store/conditions.js';
 import { drawFate, type Fate, type LabFailure } from './lab-store/fate.js';
-import { Link, turnBytes } from './lab-store/link.js';
+import { Link } from './lab-store/link.js';
 import { OutagePlan } from './lab-store/outage-plan.js';
 import { seededRandom } from './lab-store/seeded-random.js';
 import type {
@@ -171,7 +171,10 @@ export class LabStore implements ObjectStore {
       const shift = shiftOf(fate, range);
       const faultAtBytes = Math.floor(range.lengthBytes * fate.position);
       let doneBytes = 0;
-      for await (const piece of turnsOf(this.#inner.read(key, shifted(range, shift), options))) {
+      for await (const piece of turnsOf(
+        this.#inner.read(key, shifted(range, shift), options),
+        this.#download.turnBytes,
+      )) {
         await this.#download.transfer(piece.length, signal);
         this.#requireNoOutage(key);
         if (doneBytes + piece.length > faultAtBytes && doneBytes <= faultAtBytes) {
@@ -253,7 +256,10 @@ export class LabStore implements ObjectStore {
 }
 
 /** Cuts what arrives into what one turn of the link carries. */
-async function* turnsOf(pieces: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
+async function* turnsOf(
+  pieces: AsyncIterable<Uint8Array>,
+  turnBytes: number,
+): AsyncGenerator<Uint8Array, void, undefined> {
   for await (const piece of pieces) {
     for (let at = 0; at < piece.length; at += turnBytes) yield piece.slice(at, at + turnBytes);
   }

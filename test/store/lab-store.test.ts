@@ -221,10 +221,7 @@ t.test(
     const sound = await reading({});
     t.equal(sound.outcome, 'ok');
     t.equal(sound.bytes, content.length);
-    t.ok(
-      Math.abs(sound.arrivedMs[0]! - (10 + 65.536)) < 1e-6,
-      'the first piece is there long before the last',
-    );
+    t.ok(Math.abs(sound.arrivedMs[0]! - (10 + 10)) < 1e-6, 'the first piece is there long before the last');
     t.ok(Math.abs(sound.arrivedMs.at(-1)! - 1010) < 1e-6);
     t.equal((await reading({ corruptRate: 1 })).bytes, content.length - 1);
     for (const [fault, code] of [
