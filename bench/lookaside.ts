@@ -57,11 +57,15 @@ async function publishTwice(root: string, changedPercent: number): Promise<void>
   const url = `file://${join(root, 'store')}`;
   await host.isr(['init'], url);
   const memory = join(root, 'vm', 'mem');
+  const mountPath = join(root, 'mount');
   await mkdir(join(root, 'vm'));
   await writeGuestMemory(memory, memoryBytes);
-  await host.isr(['import', 'bench', join(root, 'vm'), '--at', '/vms/bench'], url);
+  await host.isr(['import', 'bench', join(root, 'vm'), '--at', mountPath], url);
   await cp(join(root, 'store'), join(root, 'usb'), { recursive: true });
-  const file = await open(memory, 'r+');
+  if (changedPercent === 0) return;
+  await mkdir(mountPath);
+  await host.isr(['mount', 'bench'], url);
+  const file = await open(join(mountPath, 'mem'), 'r+');
   try {
     const chunks = memoryBytes / chunkBytes;
     const page = 4096;
@@ -72,7 +76,8 @@ async function publishTwice(root: string, changedPercent: number): Promise<void>
   } finally {
     await file.close();
   }
-  if (changedPercent > 0) await host.isr(['import', 'bench', join(root, 'vm'), '--at', '/vms/bench'], url);
+  await host.isr(['publish', 'bench'], url);
+  await host.isr(['umount', 'bench'], url);
 }
 
 async function readWorkingSet(
@@ -91,6 +96,7 @@ async function readWorkingSet(
   try {
     const version = (changedPercent === 0 ? 1 : 2) as VersionNumber;
     const commit = await repository.history('bench').commit(version);
+    if (commit.deltas !== undefined) fetcher.useDeltas(commit.deltas);
     const manifest = await loadManifest(commit.manifest, fetcher);
     const [map] = [...manifest.inodes.values()].flatMap((inode) =>
       inode.kind === 'file' ? [inode.content] : [],

@@ -419,6 +419,30 @@ export const limits = {
   layoutRewriteFraction: 0.05,
 
   /**
+   * A delta is stored with a chunk that changed in few pages: at most this part of them, and of the chunk's sealed bytes;
+   * and of all that a publish stores of chunks at most such a part for deltas, once there were so many bytes of them.
+   */
+  deltaPagesFraction: 1 / 4,
+  deltaBytesFraction: 1 / 4,
+  deltaBudgetFraction: 1 / 12,
+  deltaBudgetFreeBytes: 64 * 1024,
+
+  /** Deltas that an index names, those of earlier versions included: the newest ones. */
+  deltaIndexEntries: 4096,
+
+  /** What is fetched around a delta because its neighbours may be wanted: at most, and while the link is not known. */
+  deltaSpare: { bytesMax: 32 * 1024, bytesUnknown: 8 * 1024 },
+
+  /** How many deltas may be applied one after the other, until a base is at hand. */
+  deltaChainMax: 8,
+
+  /** Chunks that are being made with deltas at once; each holds three open chunks. */
+  deltasInFlight: 8,
+
+  /** What making a chunk with a delta takes of time, next to which it must save as much on the link. */
+  deltaMs: 2,
+
+  /**
    * A chunk counts as quiet when it was not written for this long, up to twice as long. Pages that are changed through a
    * mapping reach the daemon when the kernel writes them back, some 35 seconds later and as often again: less than that
    * would take the pages that change all the time for quiet ones.

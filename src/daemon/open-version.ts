@@ -62,6 +62,7 @@ export async function openVersion(request: {
 }): Promise<OpenVersion & AsyncDisposable> {
   const { home, repository, commit } = request;
   const fetcher = await openFetcher(home, repository, request.tiers);
+  if (commit.deltas !== undefined) fetcher.useDeltas(commit.deltas);
   let manifest: Promise<Manifest> | undefined;
   const version = new OpenVersion({
     ...{ ...request, fetcher, ofVersion: String(commit.version), version: undefined },

@@ -587,6 +587,8 @@ async function openParts(request: SessionRequest, resources: ResourceStack): Pro
     : await begin(request, history, groundRequest, needsLease, awayAtOnce);
 
   const fetcher = resources.use(await openFetcher(home, repository, request.tiers ?? []));
+  const { deltas } = originCommit(ground.base);
+  if (deltas !== undefined && away === undefined) fetcher.useDeltas(deltas);
   const manifest = ground.hasOverlay ? undefined : await manifestOf(ground, fetcher, away);
   const fileSystem = resources.use(
     await openOverlay({

@@ -96,7 +96,7 @@ interface Parts {
 }
 
 /**
- * Memory, then local cache, then lookaside tiers, then store.
+ * Memory, then local cache, then lookaside tiers, then what can be made with deltas, then store.
  *
  * Memory: the two memory caches, plus what is under way: a sealed and an open blob for each of
  * `limits.storeRequestsInFlight` requests, `localReadsInFlight` reads and `localWritesInFlight` writes, and
@@ -194,6 +194,11 @@ class TieredFetcher implements Fetcher {
     await this.#flights.keep(reference, kind, sealed);
   }
 
+  useDeltas(index: BlobReference): void {
+    const hasNothing = this.#tiers.length === 0 && this.#localCache.status().usedBytes === 0;
+    if (!hasNothing) this.#flights.deltas.use(index);
+  }
+
   get rangeBytes(): number {
     return this.#access.link.rangeBytes;
   }
@@ -221,6 +226,7 @@ class TieredFetcher implements Fetcher {
         caps: this.#caps,
       },
       tiers: this.#tiers.map((tier) => tier.status()),
+      deltas: this.#flights.deltas.status(),
       memoryHits: this.#memoryHits,
       localHits: this.#flights.localHits,
       memoryBytes: this.#memory.sizeBytes,

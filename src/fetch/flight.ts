@@ -20,6 +20,8 @@ export class Flight {
   fetchClass: FetchClass;
   /** The request that brings this blob, perhaps with neighbours; undefined before there is one. */
   carrier: RangeFetch | undefined;
+  /** A delta that is fetched to make this chunk with. */
+  madeWith: BlobReference | undefined;
   /** Answers that did not verify or ended early. */
   damagedAnswers = 0;
   /** Lookaside places whose copy did not verify. */

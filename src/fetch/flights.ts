@@ -11,6 +11,7 @@ import { ObjectTruncated } from '../store/index.js';
 import { AbortScope } from './abort-scope.js';
 import { BlobAssembly, type Intake } from './blob-intake.js';
 import { Flight, isMoreUrgent } from './flight.js';
+import { Deltas } from './deltas.js';
 import type { EntryFile, LocalCache } from './local-cache.js';
 import { LocalReads } from './local-reads.js';
 import { PackNeighbourhood, rangeAround } from './pack-neighbourhood.js';
@@ -23,7 +24,7 @@ import type { FetchClass } from './types.js';
 import type { WaitClock } from './wait-clock.js';
 
 /** What fetches need of a codec. */
-export type FlightCodec = Pick<CodecPool, 'open' | 'openFile' | 'keep' | 'look'>;
+export type FlightCodec = Pick<CodecPool, 'open' | 'openFile' | 'keep' | 'look' | 'seal'>;
 
 export interface FlightsOptions {
   readonly codec: FlightCodec;
@@ -41,7 +42,7 @@ interface Arrival {
 }
 
 /**
- * All fetches of blobs that are under way: one a blob, however many wait for it. Local cache, then tiers, then store. Nothing is given
+ * All fetches of blobs that are under way: one a blob, however many wait for it. Local cache, then tiers, then deltas, then store. Nothing is given
  * to anyone before it has opened, and nothing put into the cache before it was found authentic.
  */
 export class Flights implements AsyncDisposable {
@@ -50,6 +51,7 @@ export class Flights implements AsyncDisposable {
   readonly #localCache: LocalCache;
   readonly #localReads: LocalReads;
   readonly #tiers: readonly Tier[];
+  readonly #deltas: Deltas;
   readonly #tierTurns = new Turnstile(limits.tierLookUpsInFlight);
   readonly #localWrites = new Turnstile(limits.localWritesInFlight);
   /** Of two codec threads or more, one is left to demand, whatever the disk does to those that write. */
@@ -73,6 +75,16 @@ export class Flights implements AsyncDisposable {
     this.#localCache = options.localCache;
     this.#localReads = new LocalReads(options);
     this.#tiers = options.tiers;
+    this.#deltas = new Deltas({
+      ...{ codec: options.codec, localReads: this.#localReads, tiers: options.tiers },
+      link: options.access.link,
+      readBlob: (reference, kind, fetchClass, signal) =>
+        this.board(reference, kind, fetchClass).plaintext(signal),
+    });
+  }
+
+  get deltas(): Deltas {
+    return this.#deltas;
   }
 
   get count(): number {
@@ -153,6 +165,7 @@ export class Flights implements AsyncDisposable {
     flight.board(clock, flight.fetchClass);
     if (isMoreUrgent(fetchClass, flight.fetchClass)) {
       flight.fetchClass = fetchClass;
+      if (flight.madeWith !== undefined) this.#join(flight.madeWith, 'delta', fetchClass);
       if (fetchClass !== 'demand') flight.carrier?.raise(fetchClass);
       else if (flight.carrier?.release(flight) === true) this.#track(this.#fly(flight));
       this.#access.reconsider();
@@ -174,7 +187,7 @@ export class Flights implements AsyncDisposable {
     try {
       const local = await this.#localReads.read(flight);
       if (local !== undefined) this.#arrive(flight, local, true);
-      else if (await this.#foundInTier(flight)) return;
+      else if ((await this.#foundInTier(flight)) || (await this.#made(flight))) return;
       else if (flight.kind === 'chunk') await this.#flyRange(new RangeFetch(flight.fetchClass, [flight]));
       else await this.#flyWithNeighbours(flight, flight.kind);
     } catch (error) {
@@ -183,13 +196,17 @@ export class Flights implements AsyncDisposable {
     }
   }
 
-  /** With one request, but for what a tier has. Never rejects. */
+  /** With one request, but for what a tier has, or can be made. Never rejects. */
   async #flyTogether(flights: readonly Flight[]): Promise<void> {
     let absent = flights;
     if (this.#activeTiers.length > 0) {
       const isFound = await Promise.all(flights.map((flight) => this.#foundInTier(flight)));
       absent = flights.filter((_flight, position) => isFound[position] === false);
     }
+    const areNamed = await Promise.all(absent.map((flight) => this.#deltas.names(flight)));
+    for (const [position, flight] of absent.entries())
+      if (areNamed[position] === true) this.#track(this.#flyMade(flight));
+    absent = absent.filter((_flight, position) => areNamed[position] === false);
     const [first] = absent;
     if (first === undefined) return;
     // Somebody may have come to wait for one of them meanwhile.
@@ -226,6 +243,27 @@ export class Flights implements AsyncDisposable {
       if (isHere) return true;
     }
     return false;
+  }
+
+  /** A chunk that a delta is named for. Never rejects. */
+  async #flyMade(flight: Flight): Promise<void> {
+    if (!(await this.#made(flight))) await this.#flyRange(new RangeFetch(flight.fetchClass, [flight]));
+  }
+
+  /** Makes a chunk out of an earlier one that is at hand. Never rejects: what cannot be made is fetched. */
+  async #made(flight: Flight): Promise<boolean> {
+    if (flight.kind !== 'chunk' || flight.damagedAnswers > 0 || !(await this.#deltas.names(flight)))
+      return false;
+    flight.enter('tier');
+    try {
+      const blob = await this.#deltas.make(flight);
+      if (blob === undefined) return false;
+      await this.#openAndArrive(flight, blob.sealed, blob.reference);
+      return true;
+    } catch (error) {
+      this.#countDamage(error);
+      return false;
+    }
   }
 
   /** Fetches the members of a range. Never rejects: the flights carry the error. */
@@ -431,8 +469,8 @@ export class Flights implements AsyncDisposable {
     if (this.#flights.get(key) === flight) this.#flights.delete(key);
   }
 
-  /** A map node or manifest, with what lies around it; exactly, when that went wrong before. */
-  async #flyWithNeighbours(flight: Flight, kind: 'map-node' | 'manifest'): Promise<void> {
+  /** A blob that is no chunk, with what lies around it; exactly, when that went wrong before. */
+  async #flyWithNeighbours(flight: Flight, kind: Exclude<BlobKind, 'chunk'>): Promise<void> {
     const { reference } = flight;
     const near = this.#neighbourhood.find(reference);
     try {
@@ -441,7 +479,7 @@ export class Flights implements AsyncDisposable {
         return;
       }
       const isFirstTry = flight.damagedAnswers === 0;
-      await this.#fetchWhole(flight, isFirstTry ? rangeAround(reference, kind) : exactRange(reference));
+      await this.#fetchWhole(flight, isFirstTry ? this.#rangeAround(reference, kind) : exactRange(reference));
     } catch (error) {
       this.#neighbourhood.forget(reference);
       const wasWide = near === undefined && flight.damagedAnswers === 0;
@@ -449,6 +487,19 @@ export class Flights implements AsyncDisposable {
       if (!(wasWide && error instanceof ObjectTruncated)) throw error;
       await this.#fetchWhole(flight, exactRange(reference));
     }
+  }
+
+  /** Nodes are wanted by nearly all that follows; of deltas, only those of chunks that are. */
+  #rangeAround(reference: BlobReference, kind: Exclude<BlobKind, 'chunk'>): PackRange {
+    const { link } = this.#access;
+    const isOfDeltas = kind === 'delta' || kind === 'delta-index';
+    const { bytesMax, bytesUnknown } = limits.deltaSpare;
+    return rangeAround(reference, kind, {
+      spareBytesMax: isOfDeltas
+        ? Math.min(bytesMax, link.spareBytes(1) ?? bytesUnknown)
+        : (link.spareBytes(4) ?? Infinity),
+      endBytes: this.#deltas.endOf(reference.packId),
+    });
   }
 
   async #fetchWhole(flight: Flight, range: PackRange): Promise<void> {

@@ -5,6 +5,8 @@ import type { LocalCache } from './local-cache.js';
 import { Turnstile } from './turnstile.js';
 import type { FetchClass } from './types.js';
 
+export type WantedBlob = Pick<Flight, 'reference' | 'kind' | 'fetchClass'>;
+
 /** Blobs out of the local cache, verified. */
 export class LocalReads {
   readonly #codec: Pick<CodecPool, 'open' | 'openFile' | 'look'>;
@@ -31,10 +33,10 @@ export class LocalReads {
   }
 
   /** The plaintext, or undefined when it is not here; an entry that does not open is deleted. */
-  async read(flight: Flight): Promise<Uint8Array | undefined> {
-    if (!this.#localCache.has(flight.reference, flight.kind)) return undefined;
+  async read(wanted: WantedBlob): Promise<Uint8Array | undefined> {
+    if (!this.#localCache.has(wanted.reference, wanted.kind)) return undefined;
     return this.#turns.run(async () => {
-      const plaintext = (await this.#openEntry(flight)) ?? (await this.#openForeignEntry(flight));
+      const plaintext = (await this.#openEntry(wanted)) ?? (await this.#openForeignEntry(wanted));
       if (plaintext !== undefined) this.#hits += 1;
       return plaintext;
     });
@@ -44,13 +46,13 @@ export class LocalReads {
    * The short way: a codec thread reads and opens the entry. Undefined where that did not come to anything; the long way
    * then tells an entry of another pack, which is as good, from one that is damaged or gone.
    */
-  async #openEntry({ reference, kind, fetchClass }: Flight): Promise<Uint8Array | undefined> {
+  async #openEntry({ reference, kind, fetchClass }: WantedBlob): Promise<Uint8Array | undefined> {
     const place = kind === 'chunk' ? this.#localCache.place(reference, kind) : undefined;
     if (place === undefined) return undefined;
     return this.#codec.openFile({ ...place, reference, kind }, { priority: fetchClass });
   }
 
-  async #openForeignEntry({ reference, kind, fetchClass }: Flight): Promise<Uint8Array | undefined> {
+  async #openForeignEntry({ reference, kind, fetchClass }: WantedBlob): Promise<Uint8Array | undefined> {
     const cached = await this.#localCache.get(reference, kind);
     if (cached === undefined) return undefined;
     try {

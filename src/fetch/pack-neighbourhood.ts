@@ -1,11 +1,11 @@
 import { limits } from '../base/index.js';
-import type { BlobReference } from '../repo/index.js';
-import { sliceOf, type PackRange } from './pack-range.js';
+import type { BlobKind, BlobReference } from '../repo/index.js';
+import { endOf, sliceOf, type PackRange } from './pack-range.js';
 
 /**
- * Pieces of packs around map nodes and manifests that were fetched a moment ago. A publish writes these together, nodes
- * in the order of what they map and the manifest last, so whoever needs one soon needs its neighbours, each of which
- * would cost a round trip. Nothing here is verified: what is taken out is opened like any other sealed bytes.
+ * Pieces of packs around map nodes, manifests and deltas that were fetched a moment ago. A publish writes these together, nodes
+ * in the order of what they map and the manifest last, deltas in that of their chunks and their index last, so whoever needs
+ * one soon needs its neighbours, each of which would cost a round trip. Nothing here is verified: what is taken out is opened like any other sealed bytes.
  */
 export class PackNeighbourhood {
   /** Oldest first. */
@@ -30,17 +30,26 @@ export class PackNeighbourhood {
   }
 }
 
+/** What has what it leads to before it in its pack. */
+const lastKinds: readonly BlobKind[] = ['manifest', 'delta-index'];
+
 /**
- * What to fetch with a map node or manifest; no wider than needed when that is large. May reach past the end of the
- * pack, except for a manifest, which has everything it needs before it.
+ * What to fetch with a blob that is no chunk; no wider than needed when that is large. May reach past the end of the pack
+ * where `endBytes` does not say what lies in it, except for a manifest and an index of deltas, which have everything that
+ * they lead to before them. At most `spareBytesMax` more than the blob.
  */
-export function rangeAround(reference: BlobReference, kind: 'map-node' | 'manifest'): PackRange {
-  const spareBytes = Math.max(0, limits.mapRangeBytes - reference.sealedBytes);
-  const beforeBytes = Math.min(
-    reference.offsetBytes,
-    kind === 'manifest' ? spareBytes : Math.floor(spareBytes / 4),
-  );
-  const afterBytes = kind === 'manifest' ? 0 : spareBytes - beforeBytes;
+export function rangeAround(
+  reference: BlobReference,
+  kind: Exclude<BlobKind, 'chunk'>,
+  {
+    spareBytesMax,
+    endBytes = Infinity,
+  }: { readonly spareBytesMax: number; readonly endBytes?: number | undefined },
+): PackRange {
+  const spareBytes = Math.min(spareBytesMax, Math.max(0, limits.mapRangeBytes - reference.sealedBytes));
+  const isLast = lastKinds.includes(kind);
+  const beforeBytes = Math.min(reference.offsetBytes, isLast ? spareBytes : Math.floor(spareBytes / 4));
+  const afterBytes = isLast ? 0 : Math.min(spareBytes - beforeBytes, endBytes - endOf(reference));
   return {
     packId: reference.packId,
     offsetBytes: reference.offsetBytes - beforeBytes,

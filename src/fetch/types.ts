@@ -95,6 +95,12 @@ export interface Fetcher extends BlobReader, AsyncDisposable {
    */
   keepSealed(reference: BlobReference, kind: BlobKind, sealed: Uint8Array): Promise<void>;
 
+  /**
+   * From here on chunks may be made out of earlier ones and the deltas that an index names, where this host or a lookaside place
+   * has something that they could be made of.
+   */
+  useDeltas(index: BlobReference): void;
+
   /** How long a request is that is not demand, by what is known of the link. */
   readonly rangeBytes: number;
 
@@ -214,11 +220,18 @@ export interface TierStatus {
   readonly skipped: { readonly until: Date; readonly reason: string } | undefined;
 }
 
+/** Chunks that were made out of earlier ones and deltas, and the sealed bytes that were not fetched for it. */
+export interface DeltaStatus {
+  readonly chunks: number;
+  readonly savedBytes: number;
+}
+
 export interface FetchStatus {
   readonly fetches: Readonly<Record<FetchClass, FetchClassStatus>>;
   readonly trouble: FetchTrouble;
   readonly link: LinkStatus;
   readonly tiers: readonly TierStatus[];
+  readonly deltas: DeltaStatus;
   readonly memoryHits: number;
   readonly localHits: number;
   readonly memoryBytes: number;

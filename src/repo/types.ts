@@ -13,7 +13,7 @@ export type VersionNumber = number & { readonly __brand: 'VersionNumber' };
 export type LogPosition = number & { readonly __brand: 'LogPosition' };
 
 /** Which promise a sealed blob was made for; part of the authenticated data, so one can never stand in for another. */
-export type BlobKind = 'chunk' | 'map-node' | 'manifest';
+export type BlobKind = 'chunk' | 'map-node' | 'manifest' | 'delta' | 'delta-index';
 
 /** Where a sealed blob lies and what it must contain. Immutable; equal ids have equal plaintext. */
 export interface BlobReference {
@@ -24,6 +24,13 @@ export interface BlobReference {
   /** The AEAD nonce counter within the pack. */
   readonly counter: number;
   readonly id: BlobId;
+}
+
+/** That a chunk can be made out of an earlier one, where that is at hand, and where the delta lies that does it. */
+export interface ChunkDelta {
+  readonly chunkId: BlobId;
+  readonly base: BlobReference;
+  readonly delta: BlobReference;
 }
 
 /** What a chunk map says of one chunk (or of one subtree): all zero, or a blob. */
@@ -102,6 +109,8 @@ export interface Commit {
   readonly parent: VersionNumber | undefined;
   /** The VM's newest trace when this was made, where readers that cannot list begin to look; it may be gone. */
   readonly trace?: number | undefined;
+  /** The index of deltas that make chunks of this version out of earlier ones: a blob of kind `delta-index`. */
+  readonly deltas?: BlobReference | undefined;
   readonly position: LogPosition;
 }
 
@@ -177,6 +186,11 @@ export interface SourceFile {
    * may be under way at once, also outside of the changed ranges. `into` may lie in shared memory.
    */
   readChunks(first: number, into: Uint8Array): MaybePromise<void>;
+  /**
+   * Pages of 4 KiB, ascending, in which a changed chunk may differ from the base's; undefined where that is not known, or
+   * more than `pagesMax` of them.
+   */
+  changedPages?(chunkIndex: number, pagesMax: number): readonly number[] | undefined;
   /** Called once, after the last read: checks that the file did not change meanwhile, frees what reading needed. */
   finish?(): Promise<void>;
 }

@@ -10,7 +10,10 @@ import {
   type KeepOutcome,
   type OpenFileJob,
   type PackId,
+  type SealJob,
+  type SealOutcome,
 } from '../../src/repo/index.js';
+import { sealUnlessKnown } from '../../src/repo/codec/seal-unless-known.js';
 import { SealedFileReader } from '../../src/repo/codec/sealed-file-reader.js';
 import { keepSealed } from '../../src/repo/codec/sealed-file-writer.js';
 import { Cancelled, type Clock } from '../../src/base/index.js';
@@ -55,6 +58,11 @@ export class InlineCodec {
   async keep(jobs: readonly KeepJob[]): Promise<readonly KeepOutcome[]> {
     await Promise.resolve();
     return jobs.map((job) => keepSealed(sealer, job));
+  }
+
+  async seal(job: SealJob): Promise<SealOutcome> {
+    await Promise.resolve();
+    return sealUnlessKnown(sealer, job);
   }
 
   async look(paths: readonly string[]): Promise<readonly boolean[]> {

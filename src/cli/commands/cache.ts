@@ -82,6 +82,7 @@ async function list(context: CommandContext): Promise<undefined> {
     ['Chunks', describe(content.kinds.chunk)],
     ['Map nodes', describe(content.kinds['map-node'])],
     ['Manifests', describe(content.kinds.manifest)],
+    ['Deltas', describe(content.kinds.delta)],
     ['Pinned', `${formatBytes(pinned.bytes)} of at most ${formatBytes(pinned.bytesMax)}`],
   ]);
   context.output.result(

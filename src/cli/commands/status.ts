@@ -172,6 +172,7 @@ function describeMounted(vm: LocalVm, mount: DaemonStatus, here: HostIdentity): 
     ],
     ['Link', describeLink(fetch.link)],
     ...fetch.tiers.map((tier) => ['Tier', describeTier(tier)] as [string, string]),
+    ...(fetch.deltas.chunks === 0 ? [] : [['Deltas', describeDeltas(fetch.deltas)] as [string, string]]),
     ['Trouble', describeTrouble(fetch.trouble)],
     ...(mount.replay === undefined ? [] : [['Replayed', describeReplay(mount.replay)] as [string, string]]),
     ...(mount.trickle === undefined ? [] : [['Ahead', describeTrickle(mount)] as [string, string]]),
@@ -238,6 +239,10 @@ function describeLink({ roundTripMs, bytesPerSecond, caps }: FetchStatus['link']
       : [`at most ${formatCount(caps.requestsInFlight, 'request')} at once`],
   ];
   return [measured, ...capped.flat()].join('; ');
+}
+
+function describeDeltas({ chunks, savedBytes }: FetchStatus['deltas']): string {
+  return `${formatCount(chunks, 'chunk')} made out of earlier ones, ${formatBytes(savedBytes)} not fetched`;
 }
 
 function describeTier(tier: FetchStatus['tiers'][number]): string {

@@ -32,7 +32,13 @@ export const entryOwnerBytes = 16;
 
 const magic = Buffer.from('isrcache', 'latin1');
 const formatVersion = 1;
-const kindNumbers: Readonly<Record<BlobKind, number>> = { chunk: 1, 'map-node': 2, manifest: 3 };
+const kindNumbers: Readonly<Record<BlobKind, number>> = {
+  chunk: 1,
+  'map-node': 2,
+  manifest: 3,
+  delta: 4,
+  'delta-index': 5,
+};
 
 export function encodeEntryHeader(reference: BlobReference, kind: BlobKind): Uint8Array {
   const bytes = Buffer.alloc(entryHeaderBytes);
@@ -98,6 +104,10 @@ function kindOfNumber(number: number): BlobKind | undefined {
       return 'map-node';
     case 3:
       return 'manifest';
+    case 4:
+      return 'delta';
+    case 5:
+      return 'delta-index';
     default:
       return undefined;
   }

@@ -19,6 +19,8 @@ export async function cacheContent(cachePath: string): Promise<CacheContent> {
     chunk: { entries: 0, bytes: 0 },
     'map-node': { entries: 0, bytes: 0 },
     manifest: { entries: 0, bytes: 0 },
+    delta: { entries: 0, bytes: 0 },
+    'delta-index': { entries: 0, bytes: 0 },
   };
   for await (const path of entryFiles(cachePath)) {
     const kind = (Object.keys(kinds) as BlobKind[]).find((name) => path.endsWith(`.${name}`));

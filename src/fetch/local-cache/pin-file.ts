@@ -47,7 +47,7 @@ const schema = v.object({
  * its kind. Numbers are big-endian. Replaced as a whole, and flushed.
  */
 const blobBytes = 21;
-const kinds: readonly BlobKind[] = ['chunk', 'map-node', 'manifest'];
+const kinds: readonly BlobKind[] = ['chunk', 'map-node', 'manifest', 'delta', 'delta-index'];
 
 /** Whether a file in the directory of pins is one; else whoever wrote it was killed before it had its name. */
 export function isPinFileName(name: string): boolean {

@@ -34,11 +34,11 @@ export interface CodecPool extends AsyncDisposable {
   start(): void;
 
   /**
-   * Zero check, identify, compare with `unlessId`, compress, seal; behind every `open` that is more urgent than background.
+   * Zero check, identify, compare with `unlessId`, compress, seal; background unless a priority is given.
    * A `plaintext` that covers the whole of its buffer is handed over: the caller's view is empty afterwards. One on a
    * SharedArrayBuffer is read in place; any other is copied. It must not change until the promise settles.
    */
-  seal(job: SealJob): Promise<SealOutcome>;
+  seal(job: SealJob, options?: { readonly priority?: CodecPriority }): Promise<SealOutcome>;
 
   /**
    * The verified plaintext, in memory of its own; throws `DamagedObject`. `sealed` stays the caller's and must not
@@ -113,9 +113,9 @@ class PiscinaCodecPool implements CodecPool {
     if (this.#closing === undefined) this.#startedPool();
   }
 
-  async seal(job: SealJob): Promise<SealOutcome> {
+  async seal(job: SealJob, options: { readonly priority?: CodecPriority } = {}): Promise<SealOutcome> {
     if (worksInPlace(job.kind, job.plaintext)) return sealUnlessKnown(this.#sealer(), job);
-    const result = await this.#run('background', () => {
+    const result = await this.#run(options.priority ?? 'background', () => {
       const sendable = ownMemory(job.plaintext);
       return { job: { ...job, work: 'seal', plaintext: sendable }, transfer: handedOver(sendable) };
     });

@@ -66,6 +66,7 @@ const commitFields = {
     v.transform((parent) => parent ?? undefined),
   ),
   trace: v.optional(traceNumber),
+  deltas: v.optional(blobReference),
 };
 
 const commitSchema: v.GenericSchema<unknown, CommitRecord> = v.strictObject({
@@ -163,6 +164,7 @@ function encodeCommit(commit: Omit<CommitDraft, 'vmName'>) {
     storedBytes: commit.storedBytes,
     parent: commit.parent ?? null,
     ...(commit.trace === undefined ? {} : { trace: commit.trace }),
+    ...(commit.deltas === undefined ? {} : { deltas: encodeReference(commit.deltas) }),
   };
 }
 

@@ -19,11 +19,19 @@ const trailerMagic = Buffer.from('isr-tail', 'latin1');
 const packIdBytes = 16;
 const entryBytes = 1 + 16 + 4 + 4 + 4;
 
-const kindCodes: Readonly<Record<BlobKind, number>> = { chunk: 1, 'map-node': 2, manifest: 3 };
+const kindCodes: Readonly<Record<BlobKind, number>> = {
+  chunk: 1,
+  'map-node': 2,
+  manifest: 3,
+  delta: 5,
+  'delta-index': 6,
+};
 const kindsByCode = new Map<number, BlobKind>([
   [1, 'chunk'],
   [2, 'map-node'],
   [3, 'manifest'],
+  [5, 'delta'],
+  [6, 'delta-index'],
 ]);
 
 const indexCounter = 0;

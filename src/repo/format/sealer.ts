@@ -16,6 +16,8 @@ const kindCodes: Readonly<Record<SealedKind, number>> = {
   'map-node': 2,
   manifest: 3,
   'pack-index': 4,
+  delta: 5,
+  'delta-index': 6,
 };
 
 const algorithm = 'aes-256-gcm';

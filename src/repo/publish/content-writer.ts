@@ -11,12 +11,14 @@ import type {
   BlobKind,
   BlobReader,
   BlobReference,
+  ChunkDelta,
   FileMap,
   PackId,
   SourceFile,
   SourceInode,
 } from '../types.js';
 import { inOrder, type Jobs } from '../in-order.js';
+import { DeltaWriter, draftDelta, type DeltaDraft } from './delta-writer.js';
 import type { StoredChunks } from './earlier-packs.js';
 import {
   chooseRewrites,
@@ -54,7 +56,7 @@ interface SealStep {
   readonly file: SourceFile;
   readonly first: number;
   /** One a chunk: what the base has there, which need not be sealed again. */
-  readonly baseIds: readonly (BlobId | undefined)[];
+  readonly bases: readonly (BlobReference | undefined)[];
   /** One a chunk, of chunks that did not change and are stored again: what they must be. */
   readonly rewrittenIds?: readonly BlobId[];
 }
@@ -77,6 +79,8 @@ interface Sealed {
   readonly first: number;
   readonly reservation: PackReservation;
   readonly outcomes: readonly SealOutcome[];
+  /** One a chunk, of those that changed in few pages. */
+  readonly deltas: readonly (DeltaDraft | undefined)[];
 }
 
 type StepResult = Exclude<Step, { readonly step: 'seal' }> | Sealed;
@@ -84,11 +88,11 @@ type StepResult = Exclude<Step, { readonly step: 'seal' }> | Sealed;
 const unchanged: SealOutcome = { outcome: 'unchanged' };
 
 /**
- * Writes what changed in a sequence of files: chunks into packs of their own, map nodes (and what else is sealed with
- * `writeBlob`) into others, so that one range read gets many nodes.
+ * Writes what changed in a sequence of files: chunks into packs of their own, their deltas into others, map nodes (and what
+ * else is sealed with `writeBlob`) into others again, so that one range read gets many nodes.
  *
  * Memory: `limits.publishReadsInFlight` buffers of `limits.publishReadBytes` (or one chunk, if larger) and what became
- * of them, two `PackWriter`s, `limits.mapCacheBytes` of base map nodes, `limits.publishIdsRemembered` ids, and what was
+ * of them, three `PackWriter`s, `limits.mapCacheBytes` of base map nodes, `limits.publishIdsRemembered` ids, and what was
  * laid out.
  */
 export class ContentWriter {
@@ -96,6 +100,7 @@ export class ContentWriter {
   readonly #chunkBytes: number;
   readonly #chunkPacks: PackWriter;
   readonly #nodePacks: PackWriter;
+  readonly #deltas: DeltaWriter;
   readonly #nodes = new NodeCache();
   readonly #written = new LRUCache<BlobId, BlobReference>({ max: limits.publishIdsRemembered });
   readonly #readBuffers: SharedArrayBuffer[] = [];
@@ -107,6 +112,7 @@ export class ContentWriter {
     this.#chunkBytes = repository.header.chunkBytes;
     this.#chunkPacks = new PackWriter(repository.store, repository.sealer, signal, onPackBegun);
     this.#nodePacks = new PackWriter(repository.store, repository.sealer, signal);
+    this.#deltas = new DeltaWriter(repository, signal);
   }
 
   /** Whether nothing had to be written: every chunk is zero or what the base has. */
@@ -117,7 +123,8 @@ export class ContentWriter {
   /** Bytes of all pack objects, as far as they are complete, and of chunks in earlier packs. */
   get storedBytes(): number {
     const { usedBytes } = this.#options.earlierPacks;
-    return this.#chunkPacks.storedBytes + this.#nodePacks.storedBytes + usedBytes;
+    const packs = [this.#chunkPacks, this.#deltas, this.#nodePacks];
+    return packs.reduce((sum, { storedBytes }) => sum + storedBytes, usedBytes);
   }
 
   /**
@@ -167,15 +174,21 @@ export class ContentWriter {
     return reference;
   }
 
-  /** Uploads what is left: chunks first, then nodes. */
-  async finish(): Promise<void> {
+  /**
+   * Uploads what is left: chunks first, then deltas, then nodes. Answers the index of the deltas, in which `earlierDeltas`
+   * are as well; undefined where there are no new ones.
+   */
+  async finish(earlierDeltas: readonly ChunkDelta[] = []): Promise<BlobReference | undefined> {
     await this.#chunkPacks.finish();
+    const index = await this.#deltas.finish(earlierDeltas);
+    if (index !== undefined) await this.#options.onSealed?.(index.reference, 'delta-index', index.sealed);
     await this.#nodePacks.finish();
+    return index?.reference;
   }
 
   /** Waits until nothing is under way, however `writeFiles` and `finish` ended. */
   async settle(): Promise<void> {
-    await Promise.all([this.#chunkPacks.settle(), this.#nodePacks.settle()]);
+    await Promise.all([this.#chunkPacks.settle(), this.#deltas.settle(), this.#nodePacks.settle()]);
   }
 
   #revise(file: SourceFile, results: AsyncGenerator<StepResult, void>): Promise<FileMap> {
@@ -203,8 +216,8 @@ export class ContentWriter {
         else {
           for (let done = 0; done < count; done += perRead) {
             this.#throwIfCancelled();
-            const baseIds = await this.#baseIds(base, first + done, Math.min(perRead, count - done));
-            yield { step: 'seal', file, first: first + done, baseIds };
+            const bases = await this.#bases(base, first + done, Math.min(perRead, count - done));
+            yield { step: 'seal', file, first: first + done, bases };
           }
         }
       }
@@ -235,7 +248,7 @@ export class ContentWriter {
 
   async *#stepsOf(chunks: readonly SourceChunk[]): AsyncGenerator<SealStep, void> {
     for (const { file, first, count } of runsOf(chunks, chunksPerRead(this.#chunkBytes))) {
-      yield { step: 'seal', file, first, baseIds: await this.#baseIds(this.#baseOf(file), first, count) };
+      yield { step: 'seal', file, first, bases: await this.#bases(this.#baseOf(file), first, count) };
     }
   }
 
@@ -257,56 +270,63 @@ export class ContentWriter {
     if (this.#options.signal?.aborted === true) throw new Cancelled('Publishing');
   }
 
-  async #baseIds(
+  async #bases(
     base: ChunkMap | undefined,
     first: number,
     count: number,
-  ): Promise<readonly (BlobId | undefined)[]> {
-    const ids = new Array<BlobId | undefined>(count).fill(undefined);
-    if (base === undefined) return ids;
+  ): Promise<readonly (BlobReference | undefined)[]> {
+    const bases = new Array<BlobReference | undefined>(count).fill(undefined);
+    if (base === undefined) return bases;
     for await (const { index, reference } of base.entries(first, count, this.#requestOptions())) {
-      ids[index - first] = reference.id;
+      bases[index - first] = reference;
     }
-    return ids;
+    return bases;
   }
 
   async #run(step: Step): Promise<StepResult> {
     return step.step === 'seal' ? this.#seal(step) : step;
   }
 
-  async #seal({ file, first, baseIds, rewrittenIds }: SealStep): Promise<Sealed> {
+  async #seal({ file, first, bases, rewrittenIds }: SealStep): Promise<Sealed> {
     const chunkBytes = this.#chunkBytes;
     const { codec } = this.#options.repository;
-    const reservation = this.#chunkPacks.reserve(baseIds.length);
+    const reservation = this.#chunkPacks.reserve(bases.length);
     const buffer =
       this.#readBuffers.pop() ?? new SharedArrayBuffer(Math.max(limits.publishReadBytes, chunkBytes));
-    const plaintext = new Uint8Array(buffer, 0, baseIds.length * chunkBytes);
+    const plaintext = new Uint8Array(buffer, 0, bases.length * chunkBytes);
     try {
       await file.readChunks(first, plaintext);
     } catch (error) {
       this.#readBuffers.push(buffer);
       if (rewrittenIds === undefined || error instanceof Cancelled) throw error;
       // What cannot be read stays where it is: it was not asked for.
-      return { step: 'sealed', file, first, reservation, outcomes: baseIds.map(() => unchanged) };
+      return { step: 'sealed', file, first, reservation, outcomes: bases.map(() => unchanged), deltas: [] };
     }
     plaintext.fill(0, file.sizeBytes - first * chunkBytes);
+    const chunkOf = (position: number): Uint8Array =>
+      plaintext.subarray(position * chunkBytes, (position + 1) * chunkBytes);
     const outcomes = await Promise.all(
-      baseIds.map((unlessId, position) =>
+      bases.map((base, position) =>
         codec.seal({
-          plaintext: plaintext.subarray(position * chunkBytes, (position + 1) * chunkBytes),
+          plaintext: chunkOf(position),
           kind: 'chunk',
           packId: reservation.packId,
           counter: reservation.firstCounter + position,
-          ...(unlessId === undefined ? {} : { unlessId }),
+          ...(base === undefined ? {} : { unlessId: base.id }),
         }),
       ),
+    );
+    const deltas = outcomes.map(({ outcome }, position) =>
+      outcome === 'sealed'
+        ? draftDelta({ file, index: first + position, base: bases[position], plaintext: chunkOf(position) })
+        : undefined,
     );
     this.#readBuffers.push(buffer);
     // Content that was exchanged in the store must not get a place under this version's signature.
     const isForeign = (outcome: SealOutcome, position: number) =>
       rewrittenIds !== undefined && outcome.outcome === 'sealed' && outcome.id !== rewrittenIds[position];
     const own = outcomes.map((outcome, position) => (isForeign(outcome, position) ? unchanged : outcome));
-    return { step: 'sealed', file, first, reservation, outcomes: own };
+    return { step: 'sealed', file, first, reservation, outcomes: own, deltas };
   }
 
   /** The changes of the next file; takes from `results` up to the file's end. */
@@ -352,6 +372,7 @@ export class ContentWriter {
         this.#written.set(id, reference);
         await this.#options.onSealed?.(reference, 'chunk', sealed);
       }
+      await this.#deltas.add(reference, result.deltas[position]);
       yield { first, count: 1, entry: reference };
     }
   }
@@ -368,7 +389,7 @@ export class ContentWriter {
 /** A chunk at a time: they lie far apart. */
 function* rewriteSteps(chunks: readonly PlacedSourceChunk[]): Generator<SealStep, void> {
   for (const { file, index, reference } of chunks) {
-    yield { step: 'seal', file, first: index, baseIds: [undefined], rewrittenIds: [reference.id] };
+    yield { step: 'seal', file, first: index, bases: [undefined], rewrittenIds: [reference.id] };
   }
 }
 

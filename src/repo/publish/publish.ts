@@ -1,7 +1,9 @@
 import { Cancelled, LimitExceeded, limits, type ProgressListener } from '../../base/index.js';
 import { LeaseHeld, LeaseLost, ReadOnlyKey } from '../errors.js';
 import type { VmHistory } from '../history.js';
+import { decodeDeltaIndex } from '../format/delta.js';
 import { decodeManifest, encodeManifest } from '../format/manifest.js';
+import { packKey } from '../format/object-keys.js';
 import { loadManifest } from '../load-manifest.js';
 import type { Repository } from '../repository.js';
 import type {
@@ -9,6 +11,7 @@ import type {
   BlobReader,
   BlobReference,
   Branch,
+  ChunkDelta,
   Commit,
   CommitDraft,
   FileMap,
@@ -146,10 +149,12 @@ async function attempt(
     const parent = content.isEmpty ? await unchangedParent(request, manifest) : undefined;
     if (parent !== undefined) return await settleUnchanged(request, parent, manifest);
     const reference = await content.writeBlob(encodeChecked(manifest), 'manifest');
-    await content.finish();
+    const earlier = await earlierDeltas(request);
+    const newIndex = await content.finish(earlier.deltas);
+    const deltas = newIndex ?? earlier.index;
     if (!(await earlierPacks.areThere())) return undefined;
     if (request.signal?.aborted === true) throw new Cancelled('Publishing');
-    return await commit(request, manifest, reference, content.storedBytes);
+    return await commit(request, manifest, { reference, deltas, storedBytes: content.storedBytes });
   } finally {
     await content.settle();
   }
@@ -163,12 +168,43 @@ async function refuseEarly({ repository, vmName, lease, signal }: PublishRequest
   if (head.lease.state === 'held') throw new LeaseHeld(vmName, head.lease.holder, head.lease.since);
 }
 
+interface StoredContent {
+  /** Of the manifest. */
+  readonly reference: BlobReference;
+  /** Of the index of deltas. */
+  readonly deltas: BlobReference | undefined;
+  readonly storedBytes: number;
+}
+
+/**
+ * The deltas that the parent's index names, for those who have an older version at hand. They are a short way and nothing
+ * else: where they cannot be read, there are none.
+ */
+async function earlierDeltas({
+  repository,
+  vmName,
+  parent,
+  reader,
+  signal,
+}: PublishRequest): Promise<{ readonly index?: BlobReference; readonly deltas: readonly ChunkDelta[] }> {
+  const none = { deltas: [] };
+  if (parent === undefined) return none;
+  try {
+    const { deltas: index } = await repository.history(vmName).commit(parent);
+    if (index === undefined) return none;
+    const plaintext = await reader.readBlob(index, 'delta-index', signal === undefined ? {} : { signal });
+    return { index, deltas: decodeDeltaIndex(plaintext, packKey(index.packId)) };
+  } catch (error) {
+    if (error instanceof Cancelled) throw error;
+    return none;
+  }
+}
+
 /** Makes a version of what is stored, or a branch where the right to do so is gone. */
 async function commit(
   request: PublishRequest,
   manifest: Manifest,
-  reference: BlobReference,
-  storedBytes: number,
+  { reference, deltas, storedBytes }: StoredContent,
 ): Promise<Published> {
   const { repository, vmName, mountPath, host, parent, lease } = request;
   const files = filesOf(manifest);
@@ -185,6 +221,7 @@ async function commit(
     storedBytes,
     parent,
     ...(request.trace === undefined ? {} : { trace: request.trace }),
+    ...(deltas === undefined ? {} : { deltas }),
   };
   await request.beforeCommit?.(draft);
   const history = request.history ?? repository.history(vmName);
