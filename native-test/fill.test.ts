@@ -4,11 +4,13 @@ import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import type { TrialHost } from '../fixtures/trial-host.js';
+import { readTicks, waitForTick } from '../fixtures/guest/console.js';
 import { Trial } from '../fixtures/trial.js';
 import { mountVm, type DaemonClient, type DaemonStatus, type MountRequest } from '../src/daemon/index.js';
 import { findMount } from '../src/fuse/index.js';
 import { openHostHome } from '../src/host/index.js';
 import { runPython } from './support/mount-contract.js';
+import { SequenceLab, vmName as guestName } from './support/sequence-lab.js';
 import { eventually, isRunning } from './support/supervised-mount.js';
 
 const vmName = 'filled';
@@ -185,5 +187,34 @@ t.test(
     await client.unmount();
     t.equal(await findMount(trial.mountPath), undefined);
     await eventually('the worker ends', async () => !(await isRunning(daemon.workerPid)));
+  },
+);
+
+t.test(
+  'a guest that is resumed with it runs on without the store, also where a trace is replayed first',
+  async (t) => {
+    const lab = await SequenceLab.create(t);
+    const { trial } = lab;
+    await lab.host.isr(['suspend', guestName], trial.url);
+    for (const isTraced of [false, true]) {
+      const host = await trial.addHost();
+      const { run } = await host.vmPaths(trial.repositoryId, guestName);
+      const consoleLog = join(run, 'console.log');
+      await host.isr(['resume', guestName, '--fill'], trial.url);
+      await waitForTick(consoleLog);
+      let last: DaemonStatus | undefined;
+      await eventually('all of it is here', async () => {
+        last = await host.isr<DaemonStatus>(['status', guestName], trial.url);
+        return last.fill?.state === 'complete';
+      });
+      t.equal(last?.chunks?.local, last?.chunks?.total);
+      t.equal(last?.replay !== undefined, isTraced);
+      await rename(trial.storePath, `${trial.storePath}.away`);
+      const ticks = (await readTicks(consoleLog)).length;
+      await waitForTick(consoleLog, ticks + 2);
+      await rename(`${trial.storePath}.away`, trial.storePath);
+      t.match(await host.isr(['suspend', guestName], trial.url), { publish: { outcome: 'published' } });
+      t.equal(await findMount(trial.mountPath), undefined);
+    }
   },
 );
