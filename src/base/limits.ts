@@ -456,6 +456,12 @@ export const limits = {
   /** Chunks that were stored ahead and are remembered, so that equal ones are stored once. */
   trickleIdsRemembered: 131_072,
 
+  /** Before a fill that failed goes on: longer each time that nothing came. */
+  fillRetryMs: { first: 1_000, most: 60_000 },
+
+  /** How often a fill looks whether all is still here, and brings what was evicted meanwhile, before it gives up. */
+  fillChecks: 4,
+
   /** Waits of programs that are recorded one by one, about 300 bytes each; and files that are told apart in their sums. */
   stallsRecorded: 2048,
   stallFiles: 256,

@@ -90,6 +90,8 @@ const exitCodeOfError: Readonly<Record<string, ExitCode>> = {
 
   LOCAL_DISK_FULL: exitCodes.noSpace,
   CACHE_PINS_FULL: exitCodes.noSpace,
+  CACHE_CONTENDED: exitCodes.noSpace,
+  CACHE_TOO_SMALL: exitCodes.noSpace,
   PACK_NOT_RECORDED: exitCodes.noSpace,
 
   KEY_MISSING: exitCodes.key,

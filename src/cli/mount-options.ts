@@ -14,6 +14,7 @@ export interface MountOptions {
   readonly allowOther?: true;
   readonly tier?: readonly string[];
   readonly trickle?: boolean;
+  readonly fill?: boolean;
 }
 
 export function addMountOptions(command: Command): Command {
@@ -25,6 +26,11 @@ export function addMountOptions(command: Command): Command {
     .addOption(tierOption())
     .option('--trickle', 'while it is mounted, upload changes that have been quiet ahead of the next publish')
     .option('--no-trickle', 'do not (default, unless `trickle` in config.toml says otherwise)')
+    .option(
+      '--fill',
+      'while it is mounted, bring all of the version onto this host in the background, after what a resume wants',
+    )
+    .option('--no-fill', 'do not (default, unless `fill` in config.toml says otherwise)')
     .option('--allow-other', 'other users of this host may use the mount');
 }
 
@@ -45,6 +51,8 @@ export function mountRequest(
       (options.trickle ?? configuration.trickle)
         ? { bytesPerSecond: configuration.trickleBytesPerSecond }
         : undefined,
+    fill:
+      (options.fill ?? configuration.fill) ? { bytesPerSecond: configuration.fillBytesPerSecond } : undefined,
   };
 }
 

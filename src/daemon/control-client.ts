@@ -5,6 +5,7 @@ import type { ControlMessage, ControlMethod, ControlMethods } from './control-pr
 import { DaemonRestarted, DaemonSilent, NotMounted, RemoteError, UpgradeFailed } from './errors.js';
 import { workerProgram } from './worker-program.js';
 import type { Explanation } from './explain/index.js';
+import type { FillOptions } from './fill/index.js';
 import type { WarmPlan, WarmRequest, WarmResult, WarmScope } from '../warm/index.js';
 import type { DaemonClient, DaemonStatus, PublishResult, Resuming, UnmountResult } from './types.js';
 
@@ -20,7 +21,7 @@ const retryIntervalMs = 50;
 /** What is simply asked again when the daemon dies over it. */
 const repeatable: ReadonlySet<ControlMethod> = new Set<ControlMethod>([
   ...(['status', 'explain', 'flush', 'resuming'] as const),
-  ...(['warm', 'planWarming'] as const),
+  ...(['warm', 'planWarming', 'fill'] as const),
 ]);
 
 /** A `DaemonClient` over the control socket. One connection a call; nothing to close. */
@@ -93,6 +94,10 @@ export class ControlClient implements DaemonClient {
 
   async resuming(options: Resuming): Promise<void> {
     await this.#call('resuming', options);
+  }
+
+  async fill(options: FillOptions): Promise<void> {
+    await this.#call('fill', options);
   }
 
   unmount(): Promise<UnmountResult> {

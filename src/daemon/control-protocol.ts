@@ -5,6 +5,7 @@
  */
 import type { Progress } from '../base/index.js';
 import type { Explanation } from './explain/index.js';
+import type { FillOptions } from './fill/index.js';
 import type { WarmPlan, WarmRequest, WarmResult, WarmScope } from '../warm/index.js';
 import type { DaemonStatus, PublishResult, Resuming, UnmountResult } from './types.js';
 import type { Program } from './supervisor-protocol.js';
@@ -18,6 +19,7 @@ export interface ControlMethods {
   warm: { parameters: WarmRequest; result: WarmResult };
   planWarming: { parameters: WarmScope; result: WarmPlan };
   resuming: { parameters: Resuming; result: null };
+  fill: { parameters: FillOptions; result: null };
   upgrade: { parameters: { readonly program: Program }; result: null };
   unmount: { parameters: Record<string, never>; result: UnmountResult };
 }

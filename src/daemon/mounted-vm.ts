@@ -22,11 +22,19 @@ import { removeRecord, writeRecord } from './record.js';
 import { VmSession } from './session.js';
 import { NotSupervised } from './errors.js';
 import { StallKeeper } from './explain/index.js';
+import { Fill } from './fill/index.js';
 import { ResumedRun } from './replay/index.js';
 import { Supervision, type KeptMount } from './supervision.js';
 import type { Program } from './supervisor-protocol.js';
 import { workerProgram } from './worker-program.js';
-import type { DaemonStatus, MountRequest, Resuming, UnmountResult, WithoutStore } from './types.js';
+import type {
+  DaemonStatus,
+  MountRequest,
+  PublishResult,
+  Resuming,
+  UnmountResult,
+  WithoutStore,
+} from './types.js';
 
 const debug = createDebug('isr:daemon');
 
@@ -81,6 +89,7 @@ export class MountedVm {
   /** The guest that was resumed last. */
   #run: ResumedRun | undefined;
   #stalls: StallKeeper | undefined;
+  readonly #fill: Fill;
   readonly #end: () => void;
 
   private constructor(
@@ -97,6 +106,7 @@ export class MountedVm {
     this.#repository = session.repository.store.description;
     this.#resources = resources;
     this.mountPath = mountPath;
+    this.#fill = this.#makeFill();
     const { promise, resolve } = withResolvers();
     this.ended = promise;
     this.#end = resolve;
@@ -144,6 +154,7 @@ export class MountedVm {
       await mounted.#explain(request.mount.resuming !== undefined, takeOver !== undefined);
       // After a crash the guest runs already.
       if (takeOver === undefined) mounted.#run = mounted.#beginRun(request.mount.resuming);
+      if (request.mount.fill !== undefined) mounted.#fill.begin(request.mount.fill);
       return mounted;
     } catch (error) {
       // A mount that goes on is the supervisor's, which tries again.
@@ -186,6 +197,7 @@ export class MountedVm {
       fetch: session.fetcher.status(),
       replay: this.#run?.replay,
       trickle: session.trickle,
+      fill: this.#fill.status(),
     };
   }
 
@@ -235,6 +247,7 @@ export class MountedVm {
 
   /** The mount is gone; the kernel has written back what it had. */
   async #finish(): Promise<UnmountResult> {
+    await this.#fill[Symbol.asyncDispose]();
     await this.#stalls?.[Symbol.asyncDispose]();
     try {
       return await this.#session.conclude();
@@ -355,6 +368,43 @@ export class MountedVm {
     });
   }
 
+  #makeFill(): Fill {
+    const session = this.#session;
+    const { home, vmName } = session;
+    return new Fill({
+      ...{ vmName, cachePath: home.cachePath },
+      version: () => session.openVersion(),
+      limitBytes: () => home.localCacheBytesNow(),
+      replay: {
+        isUnderWay: () => this.#run?.isReplaying === true,
+        whenOver: (signal) => this.#whenReplayed(signal),
+      },
+    });
+  }
+
+  /** Also of another resume that begins meanwhile. */
+  async #whenReplayed(signal: AbortSignal): Promise<void> {
+    while (this.#run?.isReplaying === true && !signal.aborted) {
+      const run = this.#run;
+      await new Promise<void>((resolve) => {
+        signal.addEventListener('abort', () => resolve(), { once: true });
+        void run.whenReplayed().then(resolve);
+      });
+    }
+  }
+
+  async #publish(options: Parameters<VmSession['publish']>[0]): Promise<PublishResult> {
+    // Versions are laid out as the last resume says.
+    await this.#run?.end();
+    // Another version may take the place of the one that is filled.
+    await this.#fill.pause();
+    try {
+      return await this.#session.publish(options);
+    } finally {
+      this.#fill.goOn();
+    }
+  }
+
   #handlers(): ControlHandlers {
     const session = this.#session;
     return {
@@ -367,11 +417,7 @@ export class MountedVm {
         await session.flush();
         return null;
       },
-      publish: async ({ releaseLease }, call) => {
-        // Versions are laid out as the last resume says.
-        await this.#run?.end();
-        return session.publish({ releaseLease, ...call });
-      },
+      publish: ({ releaseLease }, call) => this.#publish({ releaseLease, ...call }),
       resuming: async (resuming) => {
         await this.#run?.halt();
         void this.#run?.end();
@@ -379,8 +425,13 @@ export class MountedVm {
         await this.#explain(true);
         return null;
       },
-      warm: (request, call) => session.warm(request, call),
-      planWarming: (scope, call) => session.planWarming(scope, call),
+      warm: (request, call) => session.openVersion().warm(request, call),
+      planWarming: (scope, call) => session.openVersion().planWarming(scope, call),
+      fill: async (options) => {
+        this.#fill.begin(options);
+        await this.#supervision?.keepRequest({ fill: options });
+        return null;
+      },
       upgrade: async ({ program }) => {
         const { unsupervised } = this.#processes();
         if (this.#supervision === undefined) throw new NotSupervised(session.vmName, unsupervised ?? '');

@@ -13,6 +13,7 @@ import type { HostHome } from '../host/index.js';
 import {
   loadManifest,
   VersionMissing,
+  type BlobReference,
   type Commit,
   type CommitDraft,
   type Manifest,
@@ -80,10 +81,15 @@ export class OpenVersion {
     this.#parts = parts;
   }
 
+  /** Where its manifest is. */
+  get manifestReference(): BlobReference {
+    return this.#parts.commit.manifest;
+  }
+
   /** See `warmVersion`. `InvalidInput` for a lookaside place that cannot be one. */
   async warm(request: WarmRequest, options: WarmingOptions): Promise<WarmResult> {
     const { home, repository, commit } = this.#parts;
-    const version = await this.#describe(options);
+    const version = await this.describe(options);
     // First, so that nothing that comes is evicted while the rest does.
     if (request.pin === true) await this.#pin(version, request.scope, options);
     if (request.to === undefined) return warmVersion(version, request, options);
@@ -98,7 +104,7 @@ export class OpenVersion {
 
   /** See `planWarming`. */
   async planWarming(scope: WarmScope, options: WarmingOptions): Promise<WarmPlan> {
-    return planWarming(await this.#describe(options), scope, signalOf(options));
+    return planWarming(await this.describe(options), scope, signalOf(options));
   }
 
   /** `CachePinsFull`. */
@@ -131,7 +137,8 @@ export class OpenVersion {
     for await (const { reference } of warmOrder(version, scope, options)) yield { reference, kind: 'chunk' };
   }
 
-  async #describe(options: WarmingOptions): Promise<WarmVersion> {
+  /** What there is to fetch. Loads the manifest, and the trace if there is one that can be had. */
+  async describe(options: { readonly signal?: AbortSignal }): Promise<WarmVersion> {
     const { fetcher, repository } = this.#parts;
     const [manifest, trace] = await Promise.all([
       this.#parts.readManifest(options.signal),

@@ -24,7 +24,6 @@ import {
 import { openStore, StoreRefused, StoreUnreachable, type ObjectStore } from '../store/index.js';
 import type { FileLock } from '../system/index.js';
 import { likelyTouches } from '../trace/index.js';
-import type { WarmPlan, WarmRequest, WarmResult, WarmScope } from '../warm/index.js';
 import { announcementOf, findOwnBranch, findOwnCommit, isMadeFrom } from './announced-commit.js';
 import { EphemeralMount, VmBusy } from './errors.js';
 import { dropOverlay, takeInodeNumbers } from './inode-numbers.js';
@@ -172,6 +171,10 @@ export class VmSession implements AsyncDisposable {
     }
   }
 
+  get home(): HostHome {
+    return this.#parts.request.home;
+  }
+
   get paths(): VmPaths {
     return this.#parts.paths;
   }
@@ -314,19 +317,6 @@ export class VmSession implements AsyncDisposable {
     return { total, local };
   }
 
-  /** Fetches ahead of use. */
-  async warm(
-    request: WarmRequest,
-    options: { readonly signal?: AbortSignal; readonly onProgress?: ProgressListener },
-  ): Promise<WarmResult> {
-    return this.#openVersion().warm(request, options);
-  }
-
-  /** What `warm` would do, and what a resume would take. */
-  async planWarming(scope: WarmScope, options: { readonly signal?: AbortSignal }): Promise<WarmPlan> {
-    return this.#openVersion().planWarming(scope, options);
-  }
-
   /**
    * What comes before an end in order: flushes everything, and gives the lease back when nothing unpublished is left. Unpublished
    * changes stay on this host; those of an ephemeral session go with it.
@@ -358,8 +348,8 @@ export class VmSession implements AsyncDisposable {
     return this.#manifest;
   }
 
-  /** What the overlay lies over; stays the session's. */
-  #openVersion(): OpenVersion {
+  /** What the overlay lies over now, to fetch it ahead of use; stays the session's. */
+  openVersion(): OpenVersion {
     return new OpenVersion({
       ...{ home: this.#parts.request.home, repository: this.repository, history: this.history },
       ...{ fetcher: this.fetcher, commit: originCommit(this.#base), version: this.#parts.request.version },

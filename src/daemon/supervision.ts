@@ -7,6 +7,7 @@ import { FileSystemError } from '../fs/index.js';
 import { StoreUnreachable } from '../store/index.js';
 import { nameProcess, type NamedProcess } from './record.js';
 import { stopSignals } from './stop-signals.js';
+import type { MountRequest } from './types.js';
 import type {
   Program,
   Restarts,
@@ -101,6 +102,21 @@ export class Supervision {
     if (this.#supervisor === undefined) this.#replace();
   }
 
+  /** Workers that follow are asked for this, too. Resolves when the supervisor was told. */
+  async keepRequest(change: Partial<MountRequest>): Promise<void> {
+    if (this.#kept === undefined) return;
+    const { mount, descriptors } = this.#kept;
+    const start = { ...mount.start, mount: { ...mount.start.mount, ...change } };
+    this.#kept = { mount: { ...mount, start }, descriptors };
+    // One that is about to begin is told all of it.
+    const supervisor = this.#supervisor;
+    if (supervisor === undefined) return;
+    await supervisor.listening;
+    await new Promise<void>((sent) =>
+      supervisor.send({ tell: 'start', start } satisfies WorkerMessage, sent),
+    );
+  }
+
   /** The supervisor's process; undefined while there is none. */
   get supervisor(): NamedProcess | undefined {
     return this.#supervisor?.process;
@@ -146,7 +162,6 @@ export class Supervision {
 
   async #start({ mount, descriptors }: KeptMount): Promise<void> {
     this.#sinceMs = performance.now();
-    const message: SuperviseMessage = { ...mount, restarts: this.restarts };
     const child = spawn(
       process.execPath,
       [...supervisorOptions, programPath('supervisor'), mount.start.mount.vmName],
@@ -158,6 +173,8 @@ export class Supervision {
       },
     );
     await once(child, 'spawn');
+    // What was asked for since counts, too.
+    const message: SuperviseMessage = { ...(this.#kept?.mount ?? mount), restarts: this.restarts };
     child.stdin?.on('error', () => undefined).end(JSON.stringify(message));
     this.#supervisor = supervisorBelow(child, this.#listener());
     this.#tellProgress();

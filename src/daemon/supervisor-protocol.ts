@@ -64,10 +64,12 @@ export type SupervisorMessage = { readonly listening: true } | { readonly stop: 
 /**
  * What a worker tells: that it does its work, so that its death is no part of a crash loop; why it is about to die,
  * where it knows, and whether that is only because it needs something that will come back (a store, room on the disk);
- * that it ends to make room for another program; that the mount has ended, and all is well.
+ * that it ends to make room for another program; that workers which follow start otherwise than was said before; that the
+ * mount has ended, and all is well.
  */
 export type WorkerMessage =
   | { readonly tell: 'progress' }
   | { readonly tell: 'failing'; readonly reason: string; readonly needsOnlyTime: boolean }
   | { readonly tell: 'upgrade'; readonly program: Program }
+  | { readonly tell: 'start'; readonly start: StartMessage }
   | { readonly tell: 'ended' };

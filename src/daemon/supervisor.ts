@@ -31,7 +31,7 @@ const progressAfterMs = 10_000;
 const deathIntervalMs = 50;
 
 class Supervisor {
-  readonly #mount: SuperviseMessage;
+  #mount: SuperviseMessage;
   readonly #policy = new RestartPolicy();
   #program: Program;
   /** Serves again if the one that replaced it cannot. */
@@ -81,6 +81,9 @@ class Supervisor {
         this.#previousProgram = this.#program;
         this.#program = message.program;
         this.#upgrading = true;
+        break;
+      case 'start':
+        this.#mount = { ...this.#mount, start: message.start };
         break;
       case 'ended':
         this.#ended = true;

@@ -1,5 +1,6 @@
 import type { ProgressListener } from '../base/index.js';
 import type { FetchStatus } from '../fetch/index.js';
+import type { FillOptions, FillStatus } from './fill/index.js';
 import type { TrickleOptions, TrickleStatus } from './trickle/index.js';
 import type { Protection } from '../system/index.js';
 import type { Explanation } from './explain/index.js';
@@ -24,6 +25,8 @@ export interface MountRequest {
   readonly resuming?: Resuming;
   /** Store changes that have been quiet ahead of the next publish; undefined: do not. */
   readonly trickle?: TrickleOptions | undefined;
+  /** Bring all of the version onto this host in the background; undefined: do not. */
+  readonly fill?: FillOptions | undefined;
 }
 
 export interface Resuming {
@@ -78,6 +81,8 @@ export interface DaemonStatus {
   readonly replay: ReplayStatus | undefined;
   /** Undefined unless changes are stored ahead of the next publish. */
   readonly trickle: TrickleStatus | undefined;
+  /** Undefined unless all of the version is brought onto this host in the background. */
+  readonly fill: FillStatus | undefined;
 }
 
 export interface PublishResult {
@@ -121,6 +126,11 @@ export interface DaemonClient {
    * A guest is about to be resumed: what it touches is recorded from now on, for the next time. Returns at once.
    */
   resuming(options: Resuming): Promise<void>;
+  /**
+   * All of the version is brought onto this host in the background from now on, also by workers that follow; where that was asked
+   * for before, it begins anew. Returns at once.
+   */
+  fill(options: FillOptions): Promise<void>;
   /**
    * Has the program that this process belongs to serve the mount from now on, which programs that use it do not
    * notice. `NotSupervised`, `UpgradeFailed`.

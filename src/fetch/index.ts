@@ -10,6 +10,7 @@ export {
   type CacheContent,
   type CacheVerification,
 } from './local-cache/maintenance.js';
+export { CacheRoom } from './local-cache/cache-room.js';
 export type { Pin, PinName } from './local-cache/pin-file.js';
 export {
   listPins,
@@ -34,6 +35,7 @@ export {
   type StallReport,
   type StallSums,
 } from './stall-record.js';
+export { TokenBucket } from './token-bucket.js';
 export { noTime, waitParts, type WaitPart, type WaitParts } from './wait-clock.js';
 export type {
   BaseFile,

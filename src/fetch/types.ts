@@ -28,8 +28,8 @@ export interface BlobFetchOptions {
 export interface WarmOptions extends FetchOptions {
   /** Called for each chunk that is local now; `fetched` says whether it had to come from the store. Must not throw. */
   readonly onChunk?: (reference: BlobReference, fetched: boolean) => void;
-  /** Resolves when the next request may be made, or the signal fires; must not reject. Of a replay. */
-  readonly turn?: (signal: AbortSignal) => Promise<void>;
+  /** Resolves when the next request, for so many sealed bytes, may be made, or the signal fires; must not reject. */
+  readonly turn?: (signal: AbortSignal, sealedBytes: number) => Promise<void>;
 }
 
 export interface WarmResult {

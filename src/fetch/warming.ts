@@ -60,7 +60,7 @@ export class Warming {
     const lane = async (): Promise<void> => {
       for (let group = await upcoming.next(); group !== undefined; group = await upcoming.next()) {
         const blobs = group;
-        await this.#turn(options, scope.signal);
+        await this.#turn(options, blobs, scope.signal);
         await this.#ranges[options.fetchClass].run(async () => {
           if (scope.signal.aborted) throw new Cancelled('Warming');
           await this.#warmGroup(blobs, { fetchClass: options.fetchClass, signal: scope.signal }, note);
@@ -108,13 +108,21 @@ export class Warming {
     );
   }
 
-  async #turn({ turn }: WarmOptions, signal: AbortSignal): Promise<void> {
+  async #turn(
+    { turn, fetchClass }: WarmOptions,
+    group: readonly BlobReference[],
+    signal: AbortSignal,
+  ): Promise<void> {
     if (turn === undefined) return;
-    this.#held += 1;
+    const isReplay = fetchClass === 'replay';
+    if (isReplay) this.#held += 1;
     try {
-      await turn(signal);
+      await turn(
+        signal,
+        group.reduce((sum, { sealedBytes }) => sum + sealedBytes, 0),
+      );
     } finally {
-      this.#held -= 1;
+      if (isReplay) this.#held -= 1;
     }
   }
 

@@ -40,6 +40,8 @@ const fileSchema = v.strictObject({
   background_mbps: v.optional(megabits),
   trickle: v.optional(v.boolean('must be true or false')),
   trickle_mbps: v.optional(megabits),
+  fill: v.optional(v.boolean('must be true or false')),
+  fill_mbps: v.optional(megabits),
   requests_in_flight: v.optional(
     v.pipe(
       v.number('must be a number'),
@@ -92,6 +94,8 @@ export function mergeConfiguration(files: readonly ConfigurationFile[]): Configu
     betweenDemands: said.between_demands ?? true,
     trickle: said.trickle ?? false,
     trickleBytesPerSecond: bytesPerSecond(said.trickle_mbps),
+    fill: said.fill ?? false,
+    fillBytesPerSecond: bytesPerSecond(said.fill_mbps),
     memoryCacheBytes: said.memory_cache ?? limits.memoryCacheBytes,
     rewritePercent: said.rewrite_percent ?? 100 * limits.layoutRewriteFraction,
     codecThreads: said.codec_threads ?? limits.codecThreads,

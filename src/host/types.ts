@@ -77,6 +77,9 @@ export interface Configuration {
   /** Upload changes that have been quiet ahead of the next publish; and at most so much of them. */
   readonly trickle: boolean;
   readonly trickleBytesPerSecond: number | undefined;
+  /** Bring all of a mounted version onto this host in the background; and at most so much of it. */
+  readonly fill: boolean;
+  readonly fillBytesPerSecond: number | undefined;
   readonly memoryCacheBytes: number;
   /** How much a publish may store again of chunks that did not change, of what it stores of a resume's; 0: nothing. */
   readonly rewritePercent: number;

@@ -168,6 +168,7 @@ async function run(
       guestMayRun: () => record.mayRun(),
     };
     const isPaused = await clearTheWay(hypervisor, context, { before, step, isOrphan: mounted.byUs });
+    if (options.fill !== undefined && !mounted.byUs) await mounted.client.fill(options.fill);
     options.onStep?.(step);
     if (isPaused && hypervisor.unpause !== undefined) await hypervisor.unpause(context);
     else {
@@ -320,11 +321,11 @@ async function ensureMounted(
     return { client: running, mountPath: running.mountPath, byUs: false };
   }
   options.onStep?.('mounting');
-  const { version, mountPath, ephemeral, engine, allowOther, tiers = [], trickle } = options;
+  const { version, mountPath, ephemeral, engine, allowOther, tiers = [], trickle, fill } = options;
   const client = await mountVm({
     ...target,
     mount: {
-      ...{ vmName: target.vmName, version, mountPath, ephemeral, engine, allowOther, tiers, trickle },
+      ...{ vmName: target.vmName, version, mountPath, ephemeral, engine, allowOther, tiers, trickle, fill },
       ...(step === 'resuming' ? { resuming: resumingWith(options) } : {}),
     },
     ...(options.signal === undefined ? {} : { signal: options.signal }),

@@ -29,6 +29,8 @@ t.test('without files everything has its default', async (t) => {
     requestsInFlight: undefined,
     trickle: false,
     trickleBytesPerSecond: undefined,
+    fill: false,
+    fillBytesPerSecond: undefined,
     memoryCacheBytes: limits.memoryCacheBytes,
     betweenDemands: true,
     rewritePercent: 5,
@@ -39,7 +41,7 @@ t.test('without files everything has its default', async (t) => {
 t.test('the file in the home wins over the file of the user, key by key', async (t) => {
   const configuration = await configure(shortDirectory(t), {
     user: 'repository = "file:///user"\nlocal_cache = "1G"\n',
-    home: 'repository = "file:///home"\nengine = "fuse-native"\nmemory_cache = 1048576\nbetween_demands = false\ncodec_threads = 3\nrewrite_percent = 0\ntrickle = true\ntrickle_mbps = 8\n',
+    home: 'repository = "file:///home"\nengine = "fuse-native"\nmemory_cache = 1048576\nbetween_demands = false\ncodec_threads = 3\nrewrite_percent = 0\ntrickle = true\ntrickle_mbps = 8\nfill = true\nfill_mbps = 16\n',
   });
   t.same(configuration, {
     repository: 'file:///home',
@@ -51,6 +53,8 @@ t.test('the file in the home wins over the file of the user, key by key', async 
     requestsInFlight: undefined,
     trickle: true,
     trickleBytesPerSecond: 1e6,
+    fill: true,
+    fillBytesPerSecond: 2e6,
     memoryCacheBytes: 2 ** 20,
     betweenDemands: false,
     rewritePercent: 0,
@@ -67,6 +71,7 @@ t.test('what cannot be used is refused by name', async (t) => {
     ['memory_cache = true', /bad value for memory_cache: it must be a size/],
     ['codec_threads = 0', /bad value for codec_threads: it must be at least 1/],
     ['rewrite_percent = 101', /bad value for rewrite_percent: it must be at most 100/],
+    ['fill_mbps = 0', /bad value for fill_mbps: it must be more than 0/],
     ['trickle = 8', /bad value for trickle: it must be true or false/],
     ['repository = ""', /bad value for repository: it must not be empty/],
     ['home = "/x"', /unknown key: home/],

@@ -55,13 +55,18 @@ export class WarmLab {
       file.published(published.files.get(position + 2));
   }
 
+  get newest(): Commit {
+    const newest = this.#commits.at(-1);
+    if (newest === undefined) throw new Error('nothing was published');
+    return newest;
+  }
+
   /** The newest version on a host; equal names are the same host. */
   async open(host: string, trace?: Trace, tiers: readonly string[] = []): Promise<WarmVersion> {
     const fetcher = await this.fetcher(host, tiers);
-    const [earlier, newest] = [this.#commits.at(-2), this.#commits.at(-1)];
-    if (newest === undefined) throw new Error('nothing was published');
+    const earlier = this.#commits.at(-2);
     return {
-      manifest: await loadManifest(newest.manifest, fetcher),
+      manifest: await loadManifest(this.newest.manifest, fetcher),
       ...{ fetcher, chunkBytes, trace },
       earlier: async () =>
         earlier === undefined ? undefined : await loadManifest(earlier.manifest, fetcher),

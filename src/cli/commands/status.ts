@@ -8,6 +8,7 @@ import { parseVmName } from '../arguments.js';
 import { examples, type Bind } from '../command.js';
 import type { CommandContext } from '../context.js';
 import { describeLease, describeWithoutStore } from '../describe.js';
+import { describeFill } from '../describe-fill.js';
 import { formatBytes, formatCount, formatDate, formatFields, formatSeconds, formatTable } from '../format.js';
 
 type UnknownLease = { readonly state: 'unknown'; readonly reason: string };
@@ -175,6 +176,7 @@ function describeMounted(vm: LocalVm, mount: DaemonStatus, here: HostIdentity): 
     ...(fetch.deltas.chunks === 0 ? [] : [['Deltas', describeDeltas(fetch.deltas)] as [string, string]]),
     ['Trouble', describeTrouble(fetch.trouble)],
     ...(mount.replay === undefined ? [] : [['Replayed', describeReplay(mount.replay)] as [string, string]]),
+    ...(mount.fill === undefined ? [] : [['Fill', describeFill(mount.fill, mount)] as [string, string]]),
     ...(mount.trickle === undefined ? [] : [['Ahead', describeTrickle(mount)] as [string, string]]),
     ['Requests', `${engine.requests} through ${engine.name}, ${engine.requestsWaiting} waiting`],
     ['Errors', describeErrors(mount)],

@@ -129,6 +129,11 @@ export class Replay implements AsyncDisposable {
     else this.#goOn();
   }
 
+  /** Resolves when it has brought all, or was stopped. Rejects as closing it does. */
+  async whenDone(): Promise<void> {
+    await this.#done;
+  }
+
   /** Stops it where it is. Afterwards no process of it uses the mount. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();

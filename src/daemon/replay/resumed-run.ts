@@ -51,6 +51,19 @@ export class ResumedRun {
     return this.#replay?.status();
   }
 
+  /** Whether what earlier resumes touched is being brought, or about to be. */
+  get isReplaying(): boolean {
+    return this.#replay === undefined
+      ? this.#request.prefetch && !this.#isPlanned
+      : !this.#replay.status().isDone;
+  }
+
+  /** Resolves when that is over, however it ended. */
+  async whenReplayed(): Promise<void> {
+    await this.#replaying;
+    await this.#replay?.whenDone().catch((error: unknown) => debug('a replay failed: %o', error));
+  }
+
   /** What was meant to be done about a chunk before the guest wants it. */
   planFor(path: string, chunkIndex: number): ReplayPlan {
     if (!this.#request.prefetch) return 'noPrefetch';

@@ -51,6 +51,16 @@ export function roomBytes(
   return Math.max(limitBytes, pinnedBytes + limitBytes * unpinnedShareMin);
 }
 
+/** What eviction leaves of entries that are not pinned, beside so much that is. */
+export function unpinnedBytesKept(
+  limitBytes: number,
+  pinnedBytes: number,
+  unpinnedShareMin?: number,
+): number {
+  const room = roomBytes(limitBytes, pinnedBytes, unpinnedShareMin);
+  return Math.floor((room - pinnedBytes) * keptShareOfLimit);
+}
+
 /**
  * Counts what a cache directory holds and, if that is more than it may, deletes the entries that have not been
  * used for longest until it is a tenth below, except pinned ones. Synchronous: runs in a worker thread. Other processes may
@@ -75,7 +85,7 @@ function sweepLocked(request: SweepRequest, pinned: Pinned): SweepResult {
   const { pinnedBytes } = held;
   const counted = pinnedBytes + sum(held.bytesByAge.values());
   const room = roomBytes(request.limitBytes, pinnedBytes, request.unpinnedShareMin);
-  const unpinnedKept = Math.floor((room - pinnedBytes) * keptShareOfLimit);
+  const unpinnedKept = unpinnedBytesKept(request.limitBytes, pinnedBytes, request.unpinnedShareMin);
   const evicted =
     counted > room
       ? evictEntries(request, pinned, held.bytesByAge, counted - pinnedBytes - unpinnedKept)

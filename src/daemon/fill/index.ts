@@ -1,0 +1,1 @@
+export { Fill, type FillOptions, type FillParts, type FillStatus } from './fill.js';
