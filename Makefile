@@ -50,7 +50,7 @@ demo: build ## The main job on a real guest.
 bench: build ## Measurements; JSON under bench/results/.
 	node build/bench/run.js
 
-bench_resume_options = GUEST LINK SUBJECTS RUNS RESIDENT APPEND PREPARED CHUNK_SIZE LIMIT_SECONDS
+bench_resume_options = GUEST LINK SUBJECTS WORK RUNS RESIDENT APPEND PREPARED CHUNK_SIZE LIMIT_SECONDS
 
 bench-resume: build ## Resumes over a link, beside other ways; needs root. See docs/benchmarks.md.
 	scripts/setup-bench-resume

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { largeGuest } from './guests/large.js';
+import type { GuestWork } from './guests/console.js';
 import { smallGuest } from './guests/small.js';
 import { Link, linkName, parseLink, type LinkKind } from './link.js';
 import { prepare } from './prepared.js';
@@ -22,7 +23,7 @@ import {
   writeResults,
   type Results,
 } from './results.js';
-import { runSubject, type RunRecord } from './runs.js';
+import { guestTitle, runSubject, type RunRecord } from './runs.js';
 import { subjects } from './subjects/index.js';
 import { summarize } from './summary.js';
 
@@ -45,6 +46,8 @@ const { values } = parseArgs({
     /** `100/20`: megabits a second, milliseconds; several with commas. */
     link: { type: 'string', default: linkDefaults },
     subjects: { type: 'string' },
+    /** `scan`: the guest reads all of its memory before it works, which is the worst case. */
+    work: { type: 'string', default: 'go' },
     runs: { type: 'string', default: '5' },
     /** `no`: stop when the work is done. `yes`: the first run of each subject goes on until everything is local. */
     resident: { type: 'string', default: 'yes' },
@@ -63,6 +66,7 @@ await main();
 
 async function main(): Promise<void> {
   const links = values.link.split(',').map(parseLink);
+  const work = parseWork(values.work);
   const chosen = choose(subjects, values.subjects, 'subject');
   const rounds = Number(values.runs);
   const revision = await revisionOf();
@@ -72,7 +76,7 @@ async function main(): Promise<void> {
   for (const guest of choose(guests, values.guest, 'guest')) {
     const chunkSize = values['chunk-size'];
     const prepared = await prepare(guest, { reuse: values.prepared === 'any', chunkSize, say });
-    await addTouched(guest.name, await touchedPages(prepared));
+    await addTouched(guestTitle(guest.name, work), await touchedPages(prepared, work));
     for (const kind of links) {
       const directory = await mkdtemp(join(tmpdir(), 'isr-bench-link-'));
       try {
@@ -86,7 +90,7 @@ async function main(): Promise<void> {
             const untilResident = values.resident === 'yes' && round === 0;
             try {
               const record = await runSubject({
-                ...{ prepared, link, subject, revision, untilResident, chunkSize },
+                ...{ prepared, link, subject, work, revision, untilResident, chunkSize },
                 signal: stop.signal,
               });
               await addRun(record);
@@ -112,8 +116,8 @@ async function main(): Promise<void> {
 /** Works out what compares the runs. */
 async function finish(): Promise<Results> {
   const { runs, touched = {} } = await readResults();
-  const summaries = guests.flatMap(({ name }) =>
-    distinctLinks(runs).flatMap((kind) => summarize(runs, name, kind, touched[name]) ?? []),
+  const summaries = [...new Set(runs.map(({ guest }) => guest))].flatMap((guest) =>
+    distinctLinks(runs).flatMap((kind) => summarize(runs, guest, kind, touched[guest]) ?? []),
   );
   const summary = summaries.find(({ guest, link }) => guest === 'large' && link === linkName(judgedLink));
   const results = { summary, summaries, touched, runs };
@@ -123,6 +127,11 @@ async function finish(): Promise<Results> {
 
 function distinctLinks(runs: readonly RunRecord[]): readonly LinkKind[] {
   return [...new Map(runs.map(({ link, linkKind }) => [link, linkKind])).values()];
+}
+
+function parseWork(text: string): GuestWork {
+  if (text !== 'go' && text !== 'scan') throw new Error(`there is no work ${text}; there are go, scan`);
+  return text;
 }
 
 function choose<T extends { readonly name: string }>(
