@@ -6,13 +6,15 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { choose } from '../support/choose.js';
+import { stopSignal } from '../support/stop-signal.js';
 import { largeGuest } from './guests/large.js';
 import type { GuestWork } from './guests/console.js';
 import { smallGuest } from './guests/small.js';
 import { Link, linkName, parseLink, type LinkKind } from './link.js';
 import { prepare } from './prepared.js';
 import { touchedPages } from './bound.js';
-import { drawPlots } from './plots.js';
+import { drawPlots } from './plots/index.js';
 import { printResults } from './report.js';
 import {
   addRun,
@@ -33,12 +35,7 @@ const linkDefaults = '100/20,1000/1';
 /** The link of the summary. */
 const judgedLink: LinkKind = { mbps: 100, rttMs: 20 };
 
-/** Somebody wants it to end: what runs is given up and cleaned up. */
-const stop = new AbortController();
-for (const name of ['SIGINT', 'SIGTERM'] as const)
-  process.once(name, () => {
-    stop.abort(new Error(`stopped by ${name}`));
-  });
+const stop = stopSignal();
 
 const { values } = parseArgs({
   options: {
@@ -86,18 +83,18 @@ async function main(): Promise<void> {
           for (let turn = 0; turn < chosen.length; turn += 1) {
             const subject = chosen[(turn + round) % chosen.length];
             if (subject === undefined || performance.now() > deadlineMs) continue;
-            stop.signal.throwIfAborted();
+            stop.throwIfAborted();
             const untilResident = values.resident === 'yes' && round === 0;
             try {
               const record = await runSubject({
                 ...{ prepared, link, subject, work, revision, untilResident, chunkSize },
-                signal: stop.signal,
+                signal: stop,
               });
               await addRun(record);
               sayRun(record);
             } catch (error) {
               // The others can go on; but the suite has failed.
-              stop.signal.throwIfAborted();
+              stop.throwIfAborted();
               process.exitCode = 1;
               say(`${guest.name}, ${linkName(kind)}, ${subject.name} FAILED: ${String(error)}`);
             }
@@ -132,20 +129,6 @@ function distinctLinks(runs: readonly RunRecord[]): readonly LinkKind[] {
 function parseWork(text: string): GuestWork {
   if (text !== 'go' && text !== 'scan') throw new Error(`there is no work ${text}; there are go, scan`);
   return text;
-}
-
-function choose<T extends { readonly name: string }>(
-  all: readonly T[],
-  names: string | undefined,
-  what: string,
-): readonly T[] {
-  if (names === undefined) return all;
-  return names.split(',').map((name) => {
-    const found = all.find((each) => each.name === name);
-    if (found === undefined)
-      throw new Error(`there is no ${what} ${name}; there are ${all.map((each) => each.name).join(', ')}`);
-    return found;
-  });
 }
 
 function sayRun({ guest, link, subject, seconds, bytes, demandFaults, stalledMs }: RunRecord): void {
