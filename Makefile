@@ -50,11 +50,20 @@ demo: build ## The main job on a real guest.
 bench: build ## Measurements; JSON under bench/results/.
 	node build/bench/run.js
 
-bench_resume_options = GUEST LINK SUBJECTS RUNS RESIDENT APPEND PREPARED CHUNK_SIZE LIMIT_SECONDS
+bench_resume_options = GUEST LINK SUBJECTS WORK RUNS RESIDENT APPEND PREPARED CHUNK_SIZE LIMIT_SECONDS
+bench_suspend_options = GUEST LINK DIRTY TRICKLE RUNS PREPARED
 
-bench-resume: build ## Resumes over a link, beside other ways; needs root. See docs/benchmarks.md.
+# One of them with PART=resume or PART=suspend; who chooses subjects wants resumes.
+PART = resume $(if $(SUBJECTS),,suspend)
+
+bench-resume: build ## Resumes over a link, beside other ways, and suspends; needs root. See docs/benchmarks.md.
 	scripts/setup-bench-resume
+ifneq ($(filter resume,$(PART)),)
 	node build/bench/resume/main.js $(foreach name,$(bench_resume_options),$(call option,$(name)))
+endif
+ifneq ($(filter suspend,$(PART)),)
+	node build/bench/suspend/main.js $(foreach name,$(bench_suspend_options),$(call option,$(name)))
+endif
 
 format: build
 	npx --no-install prettier --write .

@@ -6,7 +6,7 @@ import { promisify } from 'node:util';
 import { compress } from 'zstd-napi';
 import { dropPageCache } from '../support/page-cache.js';
 import { sourcePath } from './guests/bench-guest.js';
-import { GuestConsole } from './guests/console.js';
+import { GuestConsole, type GuestWork } from './guests/console.js';
 import type { LinkKind } from './link.js';
 import type { Prepared } from './prepared.js';
 import { OwnHypervisor } from './subjects/own-hypervisor.js';
@@ -39,11 +39,11 @@ export interface TouchedUntil {
  * with read-ahead turned off (`exact-faults.c`), and the page cache is asked what it holds then. Kept beside what was
  * prepared.
  */
-export async function touchedPages(prepared: Prepared): Promise<TouchedUntil> {
-  const path = join(prepared.root, 'touched.json');
+export async function touchedPages(prepared: Prepared, work: GuestWork): Promise<TouchedUntil> {
+  const path = join(prepared.root, work === 'go' ? 'touched.json' : `touched-${work}.json`);
   const known = await readFile(path, 'utf8').catch(() => undefined);
   if (known !== undefined) return JSON.parse(known) as TouchedUntil;
-  const touched = await measureTouched(prepared);
+  const touched = await measureTouched(prepared, work);
   await writeFile(path, JSON.stringify(touched));
   return touched;
 }
@@ -56,7 +56,7 @@ export function boundSeconds(localSeconds: number, touched: Touched, { mbps, rtt
   return localSeconds + (3 * rttMs) / 1000 + (touched.compressedBytes * 8) / (mbps * 1e6);
 }
 
-async function measureTouched(prepared: Prepared): Promise<TouchedUntil> {
+async function measureTouched(prepared: Prepared, work: GuestWork): Promise<TouchedUntil> {
   const directory = await mkdtemp(join(tmpdir(), 'isr-br-'));
   const signal = AbortSignal.timeout(runTimeoutMs);
   let own: OwnHypervisor | undefined;
@@ -73,7 +73,7 @@ async function measureTouched(prepared: Prepared): Promise<TouchedUntil> {
     using console = await GuestConsole.connect(own.consolePath, signal);
     await console.request('ping', signal);
     const first = await touchedOf(prepared, copy, lister);
-    const { token } = await console.request('go', signal);
+    const { token } = await console.request(work, signal);
     await console.line('done', token, signal);
     return { first, work: await touchedOf(prepared, copy, lister) };
   } finally {

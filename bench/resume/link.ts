@@ -1,12 +1,11 @@
-import { execFile, spawn, type ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
+import { execFile } from 'node:child_process';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { ServerProcess } from '../../fixtures/server-process.js';
 import { isProcessAlive } from '../../src/system/index.js';
-import { sourcePath } from './guests/bench-guest.js';
+import { compileDelay, DelayedServer } from './delayed-server.js';
 
 const run = promisify(execFile);
 
@@ -17,7 +16,11 @@ export interface LinkKind {
 }
 
 const namePrefix = 'isr-bench-';
-const serverPort = 8080;
+const webServerPort = 8080;
+
+/** So many /30 there are in 198.18.0.0/15. */
+const subnets = 2 ** 15;
+
 const startUpTimeoutMs = 10_000;
 
 /** What a queue in front of the slow part holds: some round trips, as routers' do; and at least some packets. */
@@ -41,25 +44,26 @@ export class Link implements AsyncDisposable {
   readonly #namespace: string;
   readonly #interface: string;
   readonly #directory: string;
-  #server: ServerProcess | undefined;
-  #delay: ChildProcess | undefined;
+  #delayProgram = '';
+  #webServer: DelayedServer | undefined;
 
-  private constructor(kind: LinkKind, directory: string) {
+  private constructor(kind: LinkKind, directory: string, address: string) {
     this.kind = kind;
     this.#directory = directory;
     this.#namespace = `${namePrefix}${process.pid}`;
     this.#interface = `ib${process.pid}c`;
-    // From the block for benchmarks (RFC 2544), which nobody routes; by process, so that two benches do not meet.
-    this.address = `198.${18 + ((process.pid >> 14) & 1)}.${(process.pid >> 6) & 255}.${4 * (process.pid & 63) + 2}`;
+    this.address = address;
   }
 
   /** nginx over `root` behind such a link. Its own files go to `directory`. */
   static async open(kind: LinkKind, root: string, directory: string): Promise<Link> {
     await removeStaleNamespaces();
-    const link = new Link(kind, directory);
+    const link = new Link(kind, directory, await freeAddress());
     try {
       await link.#connect();
-      await link.#serve(root);
+      await mkdir(directory, { recursive: true });
+      link.#delayProgram = await compileDelay(directory);
+      await link.#serveWeb(root);
       return link;
     } catch (error) {
       await link[Symbol.asyncDispose]();
@@ -69,6 +73,21 @@ export class Link implements AsyncDisposable {
 
   get url(): string {
     return `http://${this.address}`;
+  }
+
+  /**
+   * Starts another server behind the link, which the caller owns: one that listens at `port` of the loopback address in its
+   * own namespace, and speaks first when somebody connects. It is reached at the same port of the link's address.
+   */
+  async serve(program: string, parameters: readonly string[], port: number): Promise<AsyncDisposable> {
+    const server = await this.#start(program, parameters, port, port);
+    try {
+      await this.#waitUntil(server, program, () => isGreetedBy(this.address, port));
+      return server;
+    } catch (error) {
+      await server[Symbol.asyncDispose]();
+      throw error;
+    }
   }
 
   /** Bytes that have come from the server so far. */
@@ -82,12 +101,7 @@ export class Link implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#delay?.exitCode === null && this.#delay.signalCode === null) {
-      const exited = once(this.#delay, 'exit');
-      this.#delay.kill('SIGKILL');
-      await exited;
-    }
-    await this.#server?.[Symbol.asyncDispose]();
+    await this.#webServer?.[Symbol.asyncDispose]();
     // The pair goes with the namespace that one of them is in.
     await run('ip', ['netns', 'del', this.#namespace]).catch(() => undefined);
     await run('ip', ['link', 'del', this.#interface]).catch(() => undefined);
@@ -108,31 +122,37 @@ export class Link implements AsyncDisposable {
     await run('ip', [...inside, 'tc', 'qdisc', 'add', 'dev', far, ...shaping(this.kind)]);
   }
 
-  async #serve(root: string): Promise<void> {
-    await mkdir(this.#directory, { recursive: true });
-    await writeFile(join(this.#directory, 'nginx.conf'), nginxConfiguration(this.#directory, root));
-    const inside = ['netns', 'exec', this.#namespace];
-    this.#server = await ServerProcess.start(
-      'ip',
-      [
-        ...inside,
-        ...['nginx', '-e', 'stderr', '-p', this.#directory, '-c', join(this.#directory, 'nginx.conf')],
-      ],
-      join(this.#directory, 'log'),
-    );
-    const delay = spawn(
-      'ip',
-      [
-        ...[...inside, await delayProgram(this.#directory), this.address, '80', '127.0.0.1', `${serverPort}`],
-        `${Math.round(this.kind.rttMs * 1000)}`,
-      ],
-      { stdio: ['ignore', 'pipe', 'inherit'] },
-    );
-    this.#delay = delay;
-    await once(delay.stdout, 'data', { signal: AbortSignal.timeout(startUpTimeoutMs) });
+  async #serveWeb(root: string): Promise<void> {
+    const configuration = join(this.#directory, 'nginx.conf');
+    await writeFile(configuration, nginxConfiguration(this.#directory, root));
+    const parameters = ['-e', 'stderr', '-p', this.#directory, '-c', configuration];
+    this.#webServer = await this.#start('nginx', parameters, webServerPort, 80);
+    await this.#waitUntil(this.#webServer, 'nginx', () => this.#answers());
+  }
+
+  #start(
+    program: string,
+    parameters: readonly string[],
+    port: number,
+    publicPort: number,
+  ): Promise<DelayedServer> {
+    return DelayedServer.start({
+      ...{ namespace: this.#namespace, program, parameters, port, address: this.address, publicPort },
+      rttMs: this.kind.rttMs,
+      delayProgram: this.#delayProgram,
+      logPath: this.#logPath,
+    });
+  }
+
+  get #logPath(): string {
+    return join(this.#directory, 'log');
+  }
+
+  async #waitUntil(server: DelayedServer, name: string, isReady: () => Promise<boolean>): Promise<void> {
     const signal = AbortSignal.timeout(startUpTimeoutMs);
-    while (!(await this.#answers())) {
-      if (!this.#server.isRunning) throw new Error(`nginx ended: see ${this.#directory}/log`);
+    while (!(await isReady())) {
+      if (!server.isRunning)
+        throw new Error(`${name} ended: ${await readFile(this.#logPath, 'utf8').catch(() => '')}`);
       signal.throwIfAborted();
       await sleep(20);
     }
@@ -194,7 +214,11 @@ http {
   keepalive_requests 1000000;
   keepalive_timeout 1h;
   server {
-    listen 127.0.0.1:${serverPort};
+    listen 127.0.0.1:${webServerPort};
+    # rclone reads listings.
+    location /state/ {
+      autoindex on;
+    }
     # Blocks of s3backer, which were compressed when they were made.
     location /s3backer/ {
       add_header Content-Encoding deflate;
@@ -206,10 +230,29 @@ http {
 `;
 }
 
-async function delayProgram(directory: string): Promise<string> {
-  const program = join(directory, 'delay');
-  await run('cc', ['-O2', '-o', program, sourcePath('delay.c')]);
-  return program;
+/** Whether a server that speaks first does so. */
+function isGreetedBy(address: string, port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(port, address);
+    const end = (isGreeted: boolean) => (): void => {
+      socket.destroy();
+      resolve(isGreeted);
+    };
+    socket.once('data', end(true)).once('error', end(false)).once('close', end(false));
+  });
+}
+
+/**
+ * The server's address in a /30 of the block for benchmarks (RFC 2544), which nobody routes: the one that belongs to this
+ * process's number, or the next that no other bench has.
+ */
+async function freeAddress(): Promise<string> {
+  const { stdout } = await run('ip', ['-4', '-o', 'addr', 'show']);
+  for (let number = process.pid; number < process.pid + subnets; number += 1) {
+    const address = `198.${18 + ((number >> 14) & 1)}.${(number >> 6) & 255}.${4 * (number & 63) + 2}`;
+    if (!stdout.includes(` ${neighbourOf(address)}/`)) return address;
+  }
+  throw new Error('all addresses for benchmarks are taken');
 }
 
 /** What a bench that was killed left behind. */

@@ -6,12 +6,15 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { choose } from '../support/choose.js';
+import { stopSignal } from '../support/stop-signal.js';
 import { largeGuest } from './guests/large.js';
+import type { GuestWork } from './guests/console.js';
 import { smallGuest } from './guests/small.js';
 import { Link, linkName, parseLink, type LinkKind } from './link.js';
 import { prepare } from './prepared.js';
 import { touchedPages } from './bound.js';
-import { drawPlots } from './plots.js';
+import { drawPlots } from './plots/index.js';
 import { printResults } from './report.js';
 import {
   addRun,
@@ -22,7 +25,7 @@ import {
   writeResults,
   type Results,
 } from './results.js';
-import { runSubject, type RunRecord } from './runs.js';
+import { guestTitle, runSubject, type RunRecord } from './runs.js';
 import { subjects } from './subjects/index.js';
 import { summarize } from './summary.js';
 
@@ -32,12 +35,7 @@ const linkDefaults = '100/20,1000/1';
 /** The link of the summary. */
 const judgedLink: LinkKind = { mbps: 100, rttMs: 20 };
 
-/** Somebody wants it to end: what runs is given up and cleaned up. */
-const stop = new AbortController();
-for (const name of ['SIGINT', 'SIGTERM'] as const)
-  process.once(name, () => {
-    stop.abort(new Error(`stopped by ${name}`));
-  });
+const stop = stopSignal();
 
 const { values } = parseArgs({
   options: {
@@ -45,6 +43,8 @@ const { values } = parseArgs({
     /** `100/20`: megabits a second, milliseconds; several with commas. */
     link: { type: 'string', default: linkDefaults },
     subjects: { type: 'string' },
+    /** `scan`: the guest reads all of its memory before it works, which is the worst case. */
+    work: { type: 'string', default: 'go' },
     runs: { type: 'string', default: '5' },
     /** `no`: stop when the work is done. `yes`: the first run of each subject goes on until everything is local. */
     resident: { type: 'string', default: 'yes' },
@@ -63,6 +63,7 @@ await main();
 
 async function main(): Promise<void> {
   const links = values.link.split(',').map(parseLink);
+  const work = parseWork(values.work);
   const chosen = choose(subjects, values.subjects, 'subject');
   const rounds = Number(values.runs);
   const revision = await revisionOf();
@@ -72,7 +73,7 @@ async function main(): Promise<void> {
   for (const guest of choose(guests, values.guest, 'guest')) {
     const chunkSize = values['chunk-size'];
     const prepared = await prepare(guest, { reuse: values.prepared === 'any', chunkSize, say });
-    await addTouched(guest.name, await touchedPages(prepared));
+    await addTouched(guestTitle(guest.name, work), await touchedPages(prepared, work));
     for (const kind of links) {
       const directory = await mkdtemp(join(tmpdir(), 'isr-bench-link-'));
       try {
@@ -82,18 +83,18 @@ async function main(): Promise<void> {
           for (let turn = 0; turn < chosen.length; turn += 1) {
             const subject = chosen[(turn + round) % chosen.length];
             if (subject === undefined || performance.now() > deadlineMs) continue;
-            stop.signal.throwIfAborted();
+            stop.throwIfAborted();
             const untilResident = values.resident === 'yes' && round === 0;
             try {
               const record = await runSubject({
-                ...{ prepared, link, subject, revision, untilResident, chunkSize },
-                signal: stop.signal,
+                ...{ prepared, link, subject, work, revision, untilResident, chunkSize },
+                signal: stop,
               });
               await addRun(record);
               sayRun(record);
             } catch (error) {
               // The others can go on; but the suite has failed.
-              stop.signal.throwIfAborted();
+              stop.throwIfAborted();
               process.exitCode = 1;
               say(`${guest.name}, ${linkName(kind)}, ${subject.name} FAILED: ${String(error)}`);
             }
@@ -112,8 +113,8 @@ async function main(): Promise<void> {
 /** Works out what compares the runs. */
 async function finish(): Promise<Results> {
   const { runs, touched = {} } = await readResults();
-  const summaries = guests.flatMap(({ name }) =>
-    distinctLinks(runs).flatMap((kind) => summarize(runs, name, kind, touched[name]) ?? []),
+  const summaries = [...new Set(runs.map(({ guest }) => guest))].flatMap((guest) =>
+    distinctLinks(runs).flatMap((kind) => summarize(runs, guest, kind, touched[guest]) ?? []),
   );
   const summary = summaries.find(({ guest, link }) => guest === 'large' && link === linkName(judgedLink));
   const results = { summary, summaries, touched, runs };
@@ -125,18 +126,9 @@ function distinctLinks(runs: readonly RunRecord[]): readonly LinkKind[] {
   return [...new Map(runs.map(({ link, linkKind }) => [link, linkKind])).values()];
 }
 
-function choose<T extends { readonly name: string }>(
-  all: readonly T[],
-  names: string | undefined,
-  what: string,
-): readonly T[] {
-  if (names === undefined) return all;
-  return names.split(',').map((name) => {
-    const found = all.find((each) => each.name === name);
-    if (found === undefined)
-      throw new Error(`there is no ${what} ${name}; there are ${all.map((each) => each.name).join(', ')}`);
-    return found;
-  });
+function parseWork(text: string): GuestWork {
+  if (text !== 'go' && text !== 'scan') throw new Error(`there is no work ${text}; there are go, scan`);
+  return text;
 }
 
 function sayRun({ guest, link, subject, seconds, bytes, demandFaults, stalledMs }: RunRecord): void {

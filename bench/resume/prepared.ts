@@ -35,10 +35,22 @@ export interface Prepared {
 /**
  * Parts: `first` is a repository with the version that was published after the boot, and no trace; `learned` the
  * repository after it was resumed elsewhere, worked, and was suspended again; `state` the newest version as plain files;
- * `gzip` and `zstd` the same compressed; `key` opens the repositories; `s3backer` its blocks, and `wrong` `learned` with
- * a trace of everything but what is touched, both made when they are first wanted.
+ * `gzip` and `zstd` the same compressed; `key` opens the repositories. Made when they are first wanted: `s3backer` its
+ * blocks; `qcow2` compressed images; `wrong` is `learned` with a trace of everything but what is touched;
+ * `unpacked` and `offset-order` are `first` with the trace of `learned`, in its order and in that of the files.
  */
-export type PreparedPart = 'first' | 'learned' | 'wrong' | 'state' | 'gzip' | 'zstd' | 's3backer' | 'key';
+export type PreparedPart =
+  | 'first'
+  | 'learned'
+  | 'wrong'
+  | 'unpacked'
+  | 'offset-order'
+  | 'state'
+  | 'gzip'
+  | 'zstd'
+  | 's3backer'
+  | 'qcow2'
+  | 'key';
 
 /**
  * From the cache, or made: minutes for the large guest. Made anew for each build of isr, unless `reuse` says that one by an

@@ -4,7 +4,7 @@ import { loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { dropPageCache } from '../support/page-cache.js';
-import { GuestConsole } from './guests/console.js';
+import { GuestConsole, type GuestWork } from './guests/console.js';
 import { linkName, type Link, type LinkKind } from './link.js';
 import type { Prepared } from './prepared.js';
 import type { Resuming, Subject, SubjectFigures } from './subjects/subject.js';
@@ -25,6 +25,7 @@ export interface Moments {
 
 /** One run of one subject. */
 export interface RunRecord {
+  /** With what it does, where that is not its usual work. */
   readonly guest: string;
   readonly link: string;
   readonly linkKind: LinkKind;
@@ -51,11 +52,17 @@ export interface RunOptions {
   readonly prepared: Prepared;
   readonly link: Link;
   readonly subject: Subject;
+  readonly work: GuestWork;
   readonly revision: string;
   readonly chunkSize: string | undefined;
   /** Whether to go on until everything is local, which takes as long as a copy. */
   readonly untilResident: boolean;
   readonly signal: AbortSignal;
+}
+
+/** How a guest that does this is called in results. */
+export function guestTitle(name: string, work: GuestWork): string {
+  return work === 'go' ? name : `${name}, ${work}`;
 }
 
 /** Resumes the guest once, with cold caches. Throws if it is another guest, or what it read is not what it was. */
@@ -97,7 +104,7 @@ async function measure(options: RunOptions, resuming: Resuming, signal: AbortSig
     failed.abort(error);
   });
   using console = await GuestConsole.connect(resuming.consolePath, both);
-  const begun = await console.request('go', both);
+  const begun = await console.request(options.work, both);
   const firstBytes = await receivedBytes();
   const done = await console.line('done', begun.token, both);
   const workBytes = await receivedBytes();
@@ -114,7 +121,7 @@ async function measure(options: RunOptions, resuming: Resuming, signal: AbortSig
     resident = secondsAt(performance.now());
   }
   return {
-    guest: prepared.guest.name,
+    guest: guestTitle(prepared.guest.name, options.work),
     link: linkName(link.kind),
     linkKind: link.kind,
     subject: chunkSize === undefined ? subject.name : `${subject.name}, ${chunkSize} chunks`,

@@ -13,6 +13,15 @@ export interface GuestLine {
   readonly atMs: number;
 }
 
+/**
+ * What a guest does after a resume that is measured: its work; or, as the worst case of fetching what is touched, that after
+ * it has read all of its memory.
+ */
+export type GuestWork = 'go' | 'scan';
+
+/** What a guest understands; see work.sh. */
+export type GuestRequest = 'ping' | GuestWork | `dirty:${number}`;
+
 /** Between two attempts: to connect, and to be heard. */
 const attemptMs = 5;
 const repeatMs = 500;
@@ -51,8 +60,8 @@ export class GuestConsole implements Disposable {
     }
   }
 
-  /** Has the guest answer, or work, and returns the first line it says. */
-  async request(word: 'ping' | 'go', signal: AbortSignal): Promise<GuestLine> {
+  /** Has the guest answer, or do something, and returns the first line it says. */
+  async request(word: GuestRequest, signal: AbortSignal): Promise<GuestLine> {
     const token = randomBytes(4).toString('hex');
     const say = (): void => void this.#socket.write(`${padding}${word} ${token}\n`);
     say();

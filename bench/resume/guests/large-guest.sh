@@ -25,4 +25,5 @@ cd /
 fill_pieces=$piece
 work_pieces=320
 work_files=$(find /srv/work -type f | LC_ALL=C sort | awk 'NR % 2 == 0' | head -60 | tr '\n' ' ')
+text_file=/bin/bash
 . /usr/local/lib/isr-bench/work.sh

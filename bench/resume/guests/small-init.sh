@@ -23,4 +23,5 @@ while [ "$piece" -lt "$fill_pieces" ]; do
 done
 work_pieces=256
 work_files=
+text_file=/bin/busybox
 . /work.sh

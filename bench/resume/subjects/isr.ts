@@ -5,6 +5,7 @@ import type { DaemonStatus, Explanation } from '../../../src/daemon/index.js';
 import { consoleSocket } from '../guests/bench-guest.js';
 import { vmName, type Prepared, type PreparedPart } from '../prepared.js';
 import type { Place, Resuming, Subject, SubjectFigures } from './subject.js';
+import { stageOffsetOrder, stageUnpacked } from './trace-orders.js';
 import { stageWrongTrace } from './wrong-trace.js';
 
 interface IsrOptions {
@@ -54,6 +55,18 @@ export const isrSubjects: readonly Subject[] = [
     title: 'isr resume, trace entirely wrong',
     part: 'wrong',
     stage: stageWrongTrace,
+  }),
+  isr({
+    name: 'isr-unpacked',
+    title: 'isr resume, with a trace, not packed by it',
+    part: 'unpacked',
+    stage: stageUnpacked,
+  }),
+  isr({
+    name: 'isr-offset-order',
+    title: 'isr resume, trace in offset order, not packed',
+    part: 'offset-order',
+    stage: stageOffsetOrder,
   }),
 ];
 

@@ -1,9 +1,10 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { median } from '../support/statistics.js';
-import { resultsDirectory } from './results.js';
-import type { RunRecord } from './runs.js';
-import { subjects } from './subjects/index.js';
+import { median } from '../../support/statistics.js';
+import { resultsDirectory } from '../results.js';
+import type { RunRecord } from '../runs.js';
+import { subjects } from '../subjects/index.js';
+import { fileName, openPage, pageEnd, text, ticksBetween } from './svg.js';
 
 const width = 900;
 const labelWidth = 260;
@@ -23,15 +24,14 @@ interface Bar {
 }
 
 /** One drawing for each guest and link, beside `resume.json`: times to first tick and to work done, bytes fetched. */
-export async function drawPlots(runs: readonly RunRecord[]): Promise<void> {
+export async function drawBars(runs: readonly RunRecord[]): Promise<void> {
   for (const place of new Set(runs.map(({ guest, link }) => `${guest} guest, ${link}`))) {
     const here = runs.filter(({ guest, link }) => `${guest} guest, ${link}` === place);
     const bars = subjects.flatMap(({ name, title }) => {
       const mine = here.filter(({ subject }) => subject === name);
       return mine.length === 0 ? [] : [barOf(title, mine)];
     });
-    const name = place.replace(/[^a-z0-9]+/gi, '-').toLowerCase();
-    await writeFile(join(resultsDirectory, `resume-${name}.svg`), barChart(place, bars));
+    await writeFile(join(resultsDirectory, `resume-${fileName(place)}.svg`), barChart(place, bars));
   }
 }
 
@@ -54,21 +54,17 @@ function barChart(title: string, bars: readonly Bar[]): string {
   const most = Math.max(...bars.map(({ workMost }) => workMost)) * 1.1;
   const x = (seconds: number): number =>
     labelWidth + (plotWidth * Math.log(seconds / least)) / Math.log(most / least);
-  const ticks = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000].filter(
-    (tick) => tick >= least && tick <= most,
-  );
+  const ticks = ticksBetween(least, most);
   const bottom = top + rowHeight * bars.length;
   return [
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" font-family="sans-serif" font-size="13">`,
-    `<rect width="${width}" height="${height}" fill="white"/>`,
-    text(12, 24, title, 'font-size="16" font-weight="bold"'),
+    ...openPage(width, height, title),
     ...legend(),
     ...ticks.flatMap((tick) => [
       `<line x1="${x(tick)}" y1="${top - 8}" x2="${x(tick)}" y2="${bottom}" stroke="#e2e8f0"/>`,
       text(x(tick), bottom + 18, `${tick} s`, 'text-anchor="middle" fill="#4a5568"'),
     ]),
     ...bars.flatMap((bar, row) => drawBar(bar, top + row * rowHeight, x)),
-    '</svg>\n',
+    pageEnd,
   ].join('\n');
 }
 
@@ -97,9 +93,4 @@ function drawBar(bar: Bar, y: number, x: (seconds: number) => number): readonly 
       `fill="${colours.bytes}" font-size="11"`,
     ),
   ];
-}
-
-function text(x: number, y: number, content: string, attributes = ''): string {
-  const escaped = content.replaceAll('&', '&amp;').replaceAll('<', '&lt;');
-  return `<text x="${x}" y="${y}" ${attributes}>${escaped}</text>`;
 }
