@@ -419,10 +419,9 @@ export const limits = {
   layoutRewriteFraction: 0.05,
 
   /**
-   * A delta is stored with a chunk that changed in few pages: at most this part of them, and of the chunk's sealed bytes;
-   * and of all that a publish stores of chunks at most such a part for deltas, once there were so many bytes of them.
+   * A delta is stored with a chunk that changed: of at most this part of its sealed bytes; and of all that a publish stores of
+   * chunks at most such a part for deltas, once there were so many bytes of them.
    */
-  deltaPagesFraction: 1 / 4,
   deltaBytesFraction: 1 / 4,
   deltaBudgetFraction: 1 / 12,
   deltaBudgetFreeBytes: 64 * 1024,
@@ -438,6 +437,12 @@ export const limits = {
 
   /** Chunks that are being made with deltas at once; each holds three open chunks. */
   deltasInFlight: 8,
+
+  /** How long chunks wait for the index of deltas, which is asked for when a fetcher begins. */
+  deltaIndexMs: 500,
+
+  /** How long making a chunk may take before the chunk itself is fetched, whatever became of its delta. */
+  deltaTryMs: 5_000,
 
   /** What making a chunk with a delta takes of time, next to which it must save as much on the link. */
   deltaMs: 2,

@@ -14,16 +14,19 @@ export const hostSchema = v.object({
   hostName: v.string(),
 }) satisfies v.GenericSchema<HostIdentity>;
 
+const blobReference = v.custom<BlobReference>((value) => typeof value === 'object' && value !== null);
+
 const draft = {
   vmName: v.string(),
   mountPath: v.string(),
   host: hostSchema,
   createdAt: instantSchema,
-  manifest: v.custom<BlobReference>((value) => typeof value === 'object' && value !== null),
+  manifest: blobReference,
   logicalBytes: v.number(),
   storedBytes: v.number(),
   parent: v.optional(v.number()),
   trace: v.optional(v.number()),
+  deltas: v.optional(blobReference),
 };
 
 export const draftSchema = v.object(draft);

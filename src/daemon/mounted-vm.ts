@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import createDebug from 'debug';
 import { ResourceStack } from '../base/index.js';
+import { untilAborted } from '../fetch/index.js';
 import {
   checkMountPoint,
   clearStaleMount,
@@ -385,11 +386,8 @@ export class MountedVm {
   /** Also of another resume that begins meanwhile. */
   async #whenReplayed(signal: AbortSignal): Promise<void> {
     while (this.#run?.isReplaying === true && !signal.aborted) {
-      const run = this.#run;
-      await new Promise<void>((resolve) => {
-        signal.addEventListener('abort', () => resolve(), { once: true });
-        void run.whenReplayed().then(resolve);
-      });
+      const over = this.#run.whenReplayed().then(() => true);
+      if (!(await untilAborted(over, signal, 'Waiting for the replay').catch(() => false))) return;
     }
   }
 

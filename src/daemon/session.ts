@@ -405,6 +405,7 @@ export class VmSession implements AsyncDisposable {
       mountPath: parent.mountPath,
       source: this.fileSystem.publishSource(this.repository.header.chunkBytes),
       parent: parent.version,
+      parentsDeltas: parent.deltas,
       lease,
       releaseLease: options.releaseLease,
       host: request.home.identity,
@@ -418,6 +419,7 @@ export class VmSession implements AsyncDisposable {
         await this.#packs.add(packId, 'publish');
       },
       beforeCommit: (draft) => this.fileSystem.announceCommit(announcementOf(draft)),
+      earlierChunk: (reference) => this.fetcher.readHeld(reference),
       onSealed: (reference, kind, sealed) => this.fetcher.keepSealed(reference, kind, sealed),
       ...(options.onProgress === undefined ? {} : { onProgress: options.onProgress }),
       ...(options.signal === undefined ? {} : { signal: options.signal }),

@@ -75,7 +75,7 @@ export async function createFetcher(options: FetcherOptions): Promise<Fetcher> {
   const tiers = (options.tiers ?? []).map((place) => openTier(place, clock));
   return new TieredFetcher({
     ...{ access, localCache, tiers },
-    flights: new Flights({ codec: options.repository.codec, access, localCache, tiers }),
+    flights: new Flights({ codec: options.repository.codec, access, localCache, tiers, clock }),
     memory: new ChunkMemory(options.memoryCacheBytes, options.chunkBytes),
     cachePath: options.cachePath,
     caps: options.caps ?? {},
@@ -166,6 +166,11 @@ class TieredFetcher implements Fetcher {
     const chunk = await flight.plaintext(signal, clock);
     this.#memory.set(reference.id, chunk);
     return chunk;
+  }
+
+  async readHeld(reference: BlobReference): Promise<Uint8Array | undefined> {
+    const known = this.peekChunk(reference);
+    return known === undefined ? this.#flights.readHeld(reference) : new Uint8Array(known);
   }
 
   async readBlob(

@@ -1,4 +1,5 @@
 import type { BlobKind, BlobReference } from '../repo/index.js';
+import type { AbortScope } from './abort-scope.js';
 import { untilAborted } from './until-aborted.js';
 import type { FetchClass } from './types.js';
 import type { RangeFetch } from './range-fetch.js';
@@ -20,8 +21,8 @@ export class Flight {
   fetchClass: FetchClass;
   /** The request that brings this blob, perhaps with neighbours; undefined before there is one. */
   carrier: RangeFetch | undefined;
-  /** A delta that is fetched to make this chunk with. */
-  madeWith: BlobReference | undefined;
+  /** While the chunk is being made out of an earlier one: ends that. */
+  making: AbortScope | undefined;
   /** Answers that did not verify or ended early. */
   damagedAnswers = 0;
   /** Lookaside places whose copy did not verify. */

@@ -1,4 +1,4 @@
-import { Cancelled, limits } from '../base/index.js';
+import { Cancelled, limits, type Clock } from '../base/index.js';
 import {
   DamagedObject,
   type BlobKind,
@@ -30,6 +30,7 @@ export interface FlightsOptions {
   readonly codec: FlightCodec;
   readonly access: StoreAccess;
   readonly localCache: LocalCache;
+  readonly clock: Clock;
   /** In the order in which they are asked. The flights' owner closes them. */
   readonly tiers: readonly Tier[];
 }
@@ -56,7 +57,8 @@ export class Flights implements AsyncDisposable {
   readonly #localWrites = new Turnstile(limits.localWritesInFlight);
   /** Of two codec threads or more, one is left to demand, whatever the disk does to those that write. */
   readonly #keeps = new Turnstile(Math.max(1, limits.codecThreads - 1));
-  readonly #neighbourhood = new PackNeighbourhood();
+  /** A fill by deltas must not push out what lies around map nodes. */
+  readonly #neighbourhoods = { nodes: new PackNeighbourhood(), deltas: new PackNeighbourhood() };
 
   /** By where the sealed blob lies. */
   readonly #flights = new Map<string, Flight>();
@@ -77,7 +79,7 @@ export class Flights implements AsyncDisposable {
     this.#tiers = options.tiers;
     this.#deltas = new Deltas({
       ...{ codec: options.codec, localReads: this.#localReads, tiers: options.tiers },
-      link: options.access.link,
+      ...{ link: options.access.link, clock: options.clock, isHeld: (reference) => this.isHeld(reference) },
       readBlob: (reference, kind, fetchClass, signal) =>
         this.board(reference, kind, fetchClass).plaintext(signal),
     });
@@ -103,6 +105,12 @@ export class Flights implements AsyncDisposable {
   /** Whether the chunk is on this host: a look at the directory, for one that was looked for a while ago. */
   isHeld(reference: BlobReference): boolean {
     return this.#localCache.has(reference, 'chunk');
+  }
+
+  /** The plaintext of a chunk that is on this host. Never rejects. */
+  readHeld(reference: BlobReference): Promise<Uint8Array | undefined> {
+    const wanted = { reference, kind: 'chunk', fetchClass: 'background' } as const;
+    return this.#localReads.read(wanted).catch(() => undefined);
   }
 
   /** Fetches that failed for good, cancelled ones not counted. */
@@ -165,7 +173,8 @@ export class Flights implements AsyncDisposable {
     flight.board(clock, flight.fetchClass);
     if (isMoreUrgent(fetchClass, flight.fetchClass)) {
       flight.fetchClass = fetchClass;
-      if (flight.madeWith !== undefined) this.#join(flight.madeWith, 'delta', fetchClass);
+      // It is begun again, as urgent as it is now.
+      flight.making?.end();
       if (fetchClass !== 'demand') flight.carrier?.raise(fetchClass);
       else if (flight.carrier?.release(flight) === true) this.#track(this.#fly(flight));
       this.#access.reconsider();
@@ -203,10 +212,10 @@ export class Flights implements AsyncDisposable {
       const isFound = await Promise.all(flights.map((flight) => this.#foundInTier(flight)));
       absent = flights.filter((_flight, position) => isFound[position] === false);
     }
-    const areNamed = await Promise.all(absent.map((flight) => this.#deltas.names(flight)));
+    const areKnown = await Promise.all(absent.map(({ reference }) => this.#deltas.knows(reference)));
     for (const [position, flight] of absent.entries())
-      if (areNamed[position] === true) this.#track(this.#flyMade(flight));
-    absent = absent.filter((_flight, position) => areNamed[position] === false);
+      if (areKnown[position] === true) this.#track(this.#flyMade(flight));
+    absent = absent.filter((_flight, position) => areKnown[position] === false);
     const [first] = absent;
     if (first === undefined) return;
     // Somebody may have come to wait for one of them meanwhile.
@@ -245,29 +254,40 @@ export class Flights implements AsyncDisposable {
     return false;
   }
 
-  /** A chunk that a delta is named for. Never rejects. */
+  /** A chunk that there is a delta for. Never rejects. */
   async #flyMade(flight: Flight): Promise<void> {
     if (!(await this.#made(flight))) await this.#flyRange(new RangeFetch(flight.fetchClass, [flight]));
   }
 
   /** Makes a chunk out of an earlier one that is at hand. Never rejects: what cannot be made is fetched. */
   async #made(flight: Flight): Promise<boolean> {
-    if (flight.kind !== 'chunk' || flight.damagedAnswers > 0 || !(await this.#deltas.names(flight)))
-      return false;
-    flight.enter('tier');
-    try {
-      const blob = await this.#deltas.make(flight);
-      if (blob === undefined) return false;
-      await this.#openAndArrive(flight, blob.sealed, blob.reference);
-      return true;
-    } catch (error) {
-      this.#countDamage(error);
-      return false;
+    const { reference, kind, signal } = flight;
+    if (kind !== 'chunk' || flight.damagedAnswers > 0) return false;
+    while ((await this.#deltas.knows(reference)) && !signal.aborted) {
+      flight.enter('tier');
+      const making = new AbortScope(signal);
+      flight.making = making;
+      try {
+        const blob = await this.#deltas.make(reference, flight.fetchClass, making.signal);
+        if (blob === undefined) return false;
+        flight.making = undefined;
+        await this.#openAndArrive(flight, blob.sealed, blob.reference);
+        return true;
+      } catch {
+        // It became more urgent meanwhile, or nobody wants it any more; nothing else rejects.
+        if (!making.signal.aborted) return false;
+      } finally {
+        flight.making = undefined;
+        making.end();
+      }
     }
+    return false;
   }
 
   /** Fetches the members of a range. Never rejects: the flights carry the error. */
   async #flyRange(range: RangeFetch): Promise<void> {
+    // They may have been cancelled before there was a range.
+    if (range.members.every(({ signal }) => signal.aborted)) return;
     const stopWaiting = this.#awaitNeighbours(range);
     this.#requests.add(range);
     try {
@@ -457,7 +477,8 @@ export class Flights implements AsyncDisposable {
 
   #fail(flight: Flight, error: unknown): void {
     this.#remove(flight);
-    if (!(error instanceof Cancelled)) {
+    // Of what is only a shorter way nobody is told.
+    if (!isOfDeltas(flight.kind) && !(error instanceof Cancelled)) {
       this.#errors += 1;
       this.#lastError = error instanceof Error ? error.message : String(error);
     }
@@ -472,7 +493,8 @@ export class Flights implements AsyncDisposable {
   /** A blob that is no chunk, with what lies around it; exactly, when that went wrong before. */
   async #flyWithNeighbours(flight: Flight, kind: Exclude<BlobKind, 'chunk'>): Promise<void> {
     const { reference } = flight;
-    const near = this.#neighbourhood.find(reference);
+    const neighbourhood = this.#neighbourhood(kind);
+    const near = neighbourhood.find(reference);
     try {
       if (near !== undefined) {
         await this.#openAndArrive(flight, near);
@@ -481,7 +503,7 @@ export class Flights implements AsyncDisposable {
       const isFirstTry = flight.damagedAnswers === 0;
       await this.#fetchWhole(flight, isFirstTry ? this.#rangeAround(reference, kind) : exactRange(reference));
     } catch (error) {
-      this.#neighbourhood.forget(reference);
+      neighbourhood.forget(reference);
       const wasWide = near === undefined && flight.damagedAnswers === 0;
       // The pack may end before the range around does, which says nothing of the blob.
       if (!(wasWide && error instanceof ObjectTruncated)) throw error;
@@ -489,16 +511,19 @@ export class Flights implements AsyncDisposable {
     }
   }
 
+  #neighbourhood(kind: BlobKind): PackNeighbourhood {
+    return this.#neighbourhoods[isOfDeltas(kind) ? 'deltas' : 'nodes'];
+  }
+
   /** Nodes are wanted by nearly all that follows; of deltas, only those of chunks that are. */
   #rangeAround(reference: BlobReference, kind: Exclude<BlobKind, 'chunk'>): PackRange {
     const { link } = this.#access;
-    const isOfDeltas = kind === 'delta' || kind === 'delta-index';
     const { bytesMax, bytesUnknown } = limits.deltaSpare;
     return rangeAround(reference, kind, {
-      spareBytesMax: isOfDeltas
+      spareBytesMax: isOfDeltas(kind)
         ? Math.min(bytesMax, link.spareBytes(1) ?? bytesUnknown)
         : (link.spareBytes(4) ?? Infinity),
-      endBytes: this.#deltas.endOf(reference.packId),
+      endBytes: this.#deltas.packEnd(reference.packId),
     });
   }
 
@@ -534,7 +559,7 @@ export class Flights implements AsyncDisposable {
         doneBytes += piece.length;
       },
       end: async () => {
-        if (range.lengthBytes > reference.sealedBytes) this.#neighbourhood.add(range, bytes);
+        if (range.lengthBytes > reference.sealedBytes) this.#neighbourhood(flight.kind).add(range, bytes);
         await this.#openAndArrive(flight, sliceOf(bytes, range, reference));
       },
     };
@@ -544,6 +569,10 @@ export class Flights implements AsyncDisposable {
     this.#underWay.add(work);
     void work.finally(() => this.#underWay.delete(work));
   }
+}
+
+function isOfDeltas(kind: BlobKind): boolean {
+  return kind === 'delta' || kind === 'delta-index';
 }
 
 function moreUrgent(one: FetchClass, other: FetchClass): FetchClass {

@@ -54,3 +54,4 @@ export type {
 } from './types.js';
 export { versionBlobs, type VersionBlob } from './version-blobs.js';
 export { requestsFor } from './upcoming-blobs.js';
+export { untilAborted } from './until-aborted.js';

@@ -75,6 +75,12 @@ export interface Fetcher extends BlobReader, AsyncDisposable {
   readChunk(reference: BlobReference, options: BlobFetchOptions): Promise<Uint8Array>;
 
   /**
+   * Verified plaintext of a chunk that is on this host, in memory of its own, or undefined: at background priority, and kept in no
+   * tier. Never fails.
+   */
+  readHeld(reference: BlobReference): Promise<Uint8Array | undefined>;
+
+  /**
    * Makes a chunk local (sealed, in the local cache) without keeping it in memory. Verified before it is kept.
    * `LocalCacheUnusable` when the local disk does not take it.
    */
@@ -222,6 +228,8 @@ export interface TierStatus {
 
 /** Chunks that were made out of earlier ones and deltas, and the sealed bytes that were not fetched for it. */
 export interface DeltaStatus {
+  /** Deltas that could be used, if an earlier chunk is at hand. */
+  readonly known: number;
   readonly chunks: number;
   readonly savedBytes: number;
 }

@@ -81,25 +81,6 @@ class OverlaySourceFile implements SourceFile {
     await this.#content.readLater(offsetBytes, wanted, { fetchClass: 'demand' });
   }
 
-  changedPages(chunkIndex: number, pagesMax: number): readonly number[] | undefined {
-    const { pages, baseLimitBytes } = this.#content;
-    const endBytes = (chunkIndex + 1) * this.#chunkBytes;
-    // Where the base was cut off it differs without a page of the overlay.
-    if (this.base === undefined || Math.min(endBytes, this.base.sizeBytes) > baseLimitBytes) return undefined;
-    const firstPage = (chunkIndex * this.#chunkBytes) / pageBytes;
-    const endPage = endBytes / pageBytes;
-    const changed: number[] = [];
-    for (
-      let page = pages.next(firstPage);
-      page !== undefined && page < endPage;
-      page = pages.next(page + 1)
-    ) {
-      if (changed.length === pagesMax) return undefined;
-      changed.push(page - firstPage);
-    }
-    return changed;
-  }
-
   /** Half-open ranges of chunks, ascending by their start. */
   *#changedChunkRanges(): Generator<{ first: number; end: number }, void> {
     const { pages, baseLimitBytes, baseMap } = this.#content;

@@ -57,7 +57,7 @@ export type { Damage } from './verify/report.js';
 export type { VmHistory } from './history.js';
 export { Repository, type RepositoryOptions } from './repository.js';
 export type { SealingSecrets } from './format/key-schedule.js';
-export { applyDelta, decodeDelta, decodeDeltaIndex } from './format/delta.js';
+export { applyDelta, decodeDeltaIndex } from './format/delta.js';
 export { packKey } from './format/object-keys.js';
 export { isChunkSize, mapHeight } from './format/manifest.js';
 export type {

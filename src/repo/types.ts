@@ -186,11 +186,6 @@ export interface SourceFile {
    * may be under way at once, also outside of the changed ranges. `into` may lie in shared memory.
    */
   readChunks(first: number, into: Uint8Array): MaybePromise<void>;
-  /**
-   * Pages of 4 KiB, ascending, in which a changed chunk may differ from the base's; undefined where that is not known, or
-   * more than `pagesMax` of them.
-   */
-  changedPages?(chunkIndex: number, pagesMax: number): readonly number[] | undefined;
   /** Called once, after the last read: checks that the file did not change meanwhile, frees what reading needed. */
   finish?(): Promise<void>;
 }

@@ -168,7 +168,11 @@ async function run(
       guestMayRun: () => record.mayRun(),
     };
     const isPaused = await clearTheWay(hypervisor, context, { before, step, isOrphan: mounted.byUs });
-    if (options.fill !== undefined && !mounted.byUs) await mounted.client.fill(options.fill);
+    if (options.fill !== undefined && !mounted.byUs)
+      await mounted.client.fill(options.fill).catch((error: unknown) => {
+        // A daemon from before there were fills: the guest runs without.
+        debug('%s is not filled: %o', vmName, error);
+      });
     options.onStep?.(step);
     if (isPaused && hypervisor.unpause !== undefined) await hypervisor.unpause(context);
     else {

@@ -99,7 +99,7 @@ async function beginIsr(place: Place, options: IsrOptions): Promise<Resuming> {
 async function figuresOf(host: TrialHost, url: string): Promise<SubjectFigures> {
   const status = await host.isr<DaemonStatus>(['status', vmName], url);
   const { requests, waitMs } = status.fetch.fetches.demand;
-  const { fetches, trouble, link, memoryHits, localHits } = status.fetch;
+  const { fetches, trouble, link, memoryHits, localHits, deltas, tiers } = status.fetch;
   const { stalls, durationMs, wallMs, partsMs, causes } = await host.isr<Explanation>(
     ['explain', vmName],
     url,
@@ -108,7 +108,17 @@ async function figuresOf(host: TrialHost, url: string): Promise<SubjectFigures> 
     demandFaults: requests,
     stalledMs: Math.round(waitMs),
     details: {
-      ...{ fetches, trouble, link, memoryHits, localHits, replay: status.replay, engine: status.engine },
+      ...{
+        fetches,
+        trouble,
+        link,
+        memoryHits,
+        localHits,
+        deltas,
+        tiers,
+        replay: status.replay,
+        engine: status.engine,
+      },
       explanation: { stalls, durationMs, wallMs, partsMs, causes },
     },
   };

@@ -79,6 +79,7 @@ async function importDirectory(
         mountPath,
         source,
         parent: head.latest?.version,
+        parentsDeltas: head.latest?.deltas,
         lease,
         releaseLease: true,
         host: home.identity,

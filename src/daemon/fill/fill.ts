@@ -1,12 +1,6 @@
 import createDebug from 'debug';
 import { limits, systemClock, type Clock } from '../../base/index.js';
-import {
-  CacheRoom,
-  LocalCacheUnusable,
-  TokenBucket,
-  versionBlobs,
-  type VersionBlob,
-} from '../../fetch/index.js';
+import { CacheRoom, TokenBucket, untilAborted, versionBlobs, type VersionBlob } from '../../fetch/index.js';
 import type { BlobReference } from '../../repo/index.js';
 import { ObjectChanged, StoreRefused, StoreUnreachable } from '../../store/index.js';
 import { warmOrder, type WarmVersion } from '../../warm/index.js';
@@ -277,11 +271,12 @@ export class Fill implements AsyncDisposable {
   }
 }
 
-/** What somebody can mend, or comes back by itself. */
+/**
+ * What somebody can mend, or comes back by itself. A full disk is neither: what is freed there is for the guest's writes, and not for
+ * a fill to take again.
+ */
 function mayPass(error: unknown): boolean {
-  return [StoreUnreachable, StoreRefused, ObjectChanged, LocalCacheUnusable].some(
-    (kind) => error instanceof kind,
-  );
+  return [StoreUnreachable, StoreRefused, ObjectChanged].some((kind) => error instanceof kind);
 }
 
 async function* chunksOf(blobs: AsyncIterable<VersionBlob>): AsyncGenerator<BlobReference, void> {
@@ -293,7 +288,9 @@ async function* likeliestFirst(
   version: WarmVersion,
   signal: AbortSignal,
 ): AsyncGenerator<BlobReference, void> {
-  const earlier = (): ReturnType<WarmVersion['earlier']> => version.earlier().catch(() => undefined);
+  // The store may not answer for long, and a publish waits until the fill has paused.
+  const earlier = (): ReturnType<WarmVersion['earlier']> =>
+    untilAborted(version.earlier(), signal, 'Filling').catch(() => undefined);
   const options = { fetchClass: 'background', signal } as const;
   for await (const { reference } of warmOrder({ ...version, earlier }, { kind: 'all' }, options))
     yield reference;

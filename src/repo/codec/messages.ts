@@ -9,12 +9,20 @@ export interface SealJob {
   readonly counter: number;
   /** The blob that this place held before: the same plaintext need not be sealed again. */
   readonly unlessId?: BlobId;
+  /** What that blob held: the outcome then has a delta to it, where that is much shorter. */
+  readonly base?: Uint8Array | undefined;
 }
 
 export type SealOutcome =
   | { readonly outcome: 'zero' }
   | { readonly outcome: 'unchanged' }
-  | { readonly outcome: 'sealed'; readonly id: BlobId; readonly sealed: Uint8Array };
+  | {
+      readonly outcome: 'sealed';
+      readonly id: BlobId;
+      readonly sealed: Uint8Array;
+      /** The plaintext of a delta. */
+      readonly delta?: Uint8Array;
+    };
 
 export type ThreadJob =
   | ({ readonly work: 'seal' } & SealJob)

@@ -35,7 +35,7 @@ export interface CodecPool extends AsyncDisposable {
 
   /**
    * Zero check, identify, compare with `unlessId`, compress, seal; background unless a priority is given.
-   * A `plaintext` that covers the whole of its buffer is handed over: the caller's view is empty afterwards. One on a
+   * A `plaintext` (or `base`) that covers the whole of its buffer is handed over: the caller's view is empty afterwards. One on a
    * SharedArrayBuffer is read in place; any other is copied. It must not change until the promise settles.
    */
   seal(job: SealJob, options?: { readonly priority?: CodecPriority }): Promise<SealOutcome>;
@@ -117,7 +117,9 @@ class PiscinaCodecPool implements CodecPool {
     if (worksInPlace(job.kind, job.plaintext)) return sealUnlessKnown(this.#sealer(), job);
     const result = await this.#run(options.priority ?? 'background', () => {
       const sendable = ownMemory(job.plaintext);
-      return { job: { ...job, work: 'seal', plaintext: sendable }, transfer: handedOver(sendable) };
+      const base = job.base === undefined ? undefined : ownMemory(job.base);
+      const transfer = [sendable, ...(base === undefined ? [] : [base])].flatMap(handedOver);
+      return { job: { ...job, work: 'seal', plaintext: sendable, base }, transfer };
     });
     switch (result.outcome) {
       case 'zero':

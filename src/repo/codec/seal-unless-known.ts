@@ -1,3 +1,5 @@
+import { limits } from '../../base/index.js';
+import { encodeDelta } from '../format/delta.js';
 import type { Sealer } from '../format/sealer.js';
 import type { SealJob, SealOutcome } from './messages.js';
 
@@ -7,7 +9,15 @@ export function sealUnlessKnown(sealer: Sealer, job: SealJob): SealOutcome {
   if (isAllZero(plaintext)) return { outcome: 'zero' };
   const id = sealer.identify(plaintext);
   if (id === job.unlessId) return { outcome: 'unchanged' };
-  return { outcome: 'sealed', id, sealed: sealer.seal(plaintext, kind, packId, counter, id) };
+  const sealed = sealer.seal(plaintext, kind, packId, counter, id);
+  const delta = deltaOf(job, sealed.length);
+  return { outcome: 'sealed', id, sealed, ...(delta === undefined ? {} : { delta }) };
+}
+
+function deltaOf({ base, unlessId, plaintext }: SealJob, sealedBytes: number): Uint8Array | undefined {
+  if (base === undefined || unlessId === undefined || base.length !== plaintext.length) return undefined;
+  const delta = encodeDelta(unlessId, base, plaintext);
+  return delta.length <= sealedBytes * limits.deltaBytesFraction ? delta : undefined;
 }
 
 /** Zero at the front, and equal to itself shifted by one: a single `memcmp`. */

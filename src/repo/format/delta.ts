@@ -1,11 +1,12 @@
+import zstd from 'zstd-napi/binding.js';
 import { limits } from '../../base/index.js';
 import { DamagedObject } from '../errors.js';
 import type { BlobId, BlobReference, ChunkDelta, PackId } from '../types.js';
 import { isPlausibleReference } from './pack.js';
 
 /*
- * A delta, what makes a chunk out of an earlier one: id of that base (16), number of pages P (2), P page indexes ascending
- * (2 each), P pages.
+ * A delta, what makes a chunk out of an earlier one: id of that base (16), then a zstd frame (RFC 8878) that states its content
+ * size and was made with the base as a dictionary of raw content.
  *
  * A delta index: number of packs N (2), N pack ids (16 each), then entries of 76 bytes: id of the chunk (16), and where the
  * base and the delta lie, each as pack (2: position in the table), offset (4), length (4), counter (4), id (16).
@@ -13,62 +14,48 @@ import { isPlausibleReference } from './pack.js';
 
 const idBytes = 16;
 const countBytes = 2;
-const pageIndexBytes = 2;
 const placeBytes = 30;
-const entryBytes = idBytes + 2 * placeBytes;
+/** What a delta costs an index; its packs aside. */
+export const deltaIndexEntryBytes = idBytes + 2 * placeBytes;
 
-/** What deltas count in: the pages of a guest, and of the overlay. */
-export const deltaPageBytes = 4096;
+/** As chunks are compressed: more costs time and finds little that is not the base. */
+const zstdLevel = 3;
 
-export interface Delta {
-  /** The chunk that it changes. */
-  readonly baseId: BlobId;
-  /** Indexes within the chunk, ascending. */
-  readonly pages: readonly number[];
-  /** Their content, one after the other. */
-  readonly content: Uint8Array;
-}
+/** What is made with them is synchronous, so that a thread needs one of each. */
+const compressor = new zstd.CCtx();
+const decompressor = new zstd.DCtx();
 
-/** `pages`: ascending indexes; their content is copied out of `chunk`. */
-export function encodeDelta(baseId: BlobId, pages: readonly number[], chunk: Uint8Array): Uint8Array {
-  const pagesAt = idBytes + countBytes + pages.length * pageIndexBytes;
-  const delta = Buffer.alloc(pagesAt + pages.length * deltaPageBytes);
+/** The plaintext of the delta that makes `chunk` out of a base of the same length. */
+export function encodeDelta(baseId: BlobId, base: Uint8Array, chunk: Uint8Array): Uint8Array {
+  const delta = Buffer.allocUnsafe(idBytes + zstd.compressBound(chunk.length));
   delta.write(baseId, 0, 'hex');
-  delta.writeUInt16BE(pages.length, idBytes);
-  pages.forEach((page, position) => {
-    delta.writeUInt16BE(page, idBytes + countBytes + position * pageIndexBytes);
-    const content = chunk.subarray(page * deltaPageBytes, (page + 1) * deltaPageBytes);
-    delta.set(content, pagesAt + position * deltaPageBytes);
-  });
-  return delta;
+  const frameBytes = compressor.compressUsingDict(delta.subarray(idBytes), chunk, base, zstdLevel);
+  return Uint8Array.from(delta.subarray(0, idBytes + frameBytes));
 }
 
-/** Of chunks of `chunkBytes`. Keeps `plaintext`. Throws `DamagedObject`, which names the object `objectKey`. */
-export function decodeDelta(plaintext: Uint8Array, chunkBytes: number, objectKey: string): Delta {
-  const view = Buffer.from(plaintext.buffer, plaintext.byteOffset, plaintext.byteLength);
-  const indexesAt = idBytes + countBytes;
-  const count = view.length < indexesAt ? 0 : view.readUInt16BE(idBytes);
-  const contentAt = indexesAt + count * pageIndexBytes;
-  if (count === 0 || view.length !== contentAt + count * deltaPageBytes)
-    throw new DamagedObject(objectKey, 'a delta has a length that it cannot have');
-  const pages = Array.from({ length: count }, (_, position) =>
-    view.readUInt16BE(indexesAt + position * pageIndexBytes),
-  );
-  const isPossible = (page: number, position: number): boolean =>
-    page > (pages[position - 1] ?? -1) && (page + 1) * deltaPageBytes <= chunkBytes;
-  if (!pages.every(isPossible)) throw new DamagedObject(objectKey, 'a delta names impossible pages');
-  const baseId = view.toString('hex', 0, idBytes) as BlobId;
-  return { baseId, pages, content: view.subarray(contentAt) };
-}
-
-/** The chunk that a delta makes of its base, in memory of its own. */
-export function applyDelta({ pages, content }: Delta, base: Uint8Array): Uint8Array {
-  const chunk = new Uint8Array(base);
-  pages.forEach((page, position) => {
-    const at = position * deltaPageBytes;
-    chunk.set(content.subarray(at, at + deltaPageBytes), page * deltaPageBytes);
-  });
-  return chunk;
+/**
+ * The chunk that a delta makes of its base, in memory of its own: something of the base's length, which is the chunk if its id
+ * is. Throws `DamagedObject`, which names the object `objectKey`.
+ */
+export function applyDelta(
+  plaintext: Uint8Array,
+  baseId: BlobId,
+  base: Uint8Array,
+  objectKey: string,
+): Uint8Array {
+  const delta = Buffer.from(plaintext.buffer, plaintext.byteOffset, plaintext.byteLength);
+  if (delta.length < idBytes || delta.toString('hex', 0, idBytes) !== baseId)
+    throw new DamagedObject(objectKey, 'a delta is of another base than its index says');
+  const frame = delta.subarray(idBytes);
+  try {
+    if (zstd.getFrameContentSize(frame) === base.length) {
+      const chunk = new Uint8Array(base.length);
+      if (decompressor.decompressUsingDict(chunk, frame, base) === chunk.length) return chunk;
+    }
+  } catch (error) {
+    throw new DamagedObject(objectKey, 'a delta does not apply to its base', { cause: error });
+  }
+  throw new DamagedObject(objectKey, 'a delta makes something of another length than its base');
 }
 
 /** At most `limits.deltaIndexEntries`, in any order, of different chunks. */
@@ -79,7 +66,7 @@ export function encodeDeltaIndex(deltas: readonly ChunkDelta[]): Uint8Array {
     for (const { packId } of [base, delta]) if (!packs.has(packId)) packs.set(packId, packs.size);
   }
   const entriesAt = countBytes + packs.size * idBytes;
-  const index = Buffer.alloc(entriesAt + deltas.length * entryBytes);
+  const index = Buffer.alloc(entriesAt + deltas.length * deltaIndexEntryBytes);
   index.writeUInt16BE(packs.size, 0);
   for (const [packId, position] of packs) index.write(packId, countBytes + position * idBytes, 'hex');
   let at = entriesAt;
@@ -101,7 +88,7 @@ export function decodeDeltaIndex(plaintext: Uint8Array, objectKey: string): read
   const view = Buffer.from(plaintext.buffer, plaintext.byteOffset, plaintext.byteLength);
   const packCount = view.length < countBytes ? 0 : view.readUInt16BE(0);
   const entriesAt = countBytes + packCount * idBytes;
-  const entryCount = (view.length - entriesAt) / entryBytes;
+  const entryCount = (view.length - entriesAt) / deltaIndexEntryBytes;
   if (!Number.isInteger(entryCount) || entryCount < 0 || entryCount > limits.deltaIndexEntries)
     throw new DamagedObject(objectKey, 'an index of deltas has a length that it cannot have');
   const packIds = Array.from(
@@ -121,7 +108,7 @@ export function decodeDeltaIndex(plaintext: Uint8Array, objectKey: string): read
     return { packId, ...place, id: view.toString('hex', at + 14, at + placeBytes) as BlobId };
   };
   return Array.from({ length: entryCount }, (_, position) => {
-    const at = entriesAt + position * entryBytes;
+    const at = entriesAt + position * deltaIndexEntryBytes;
     return {
       chunkId: view.toString('hex', at, at + idBytes) as BlobId,
       base: referenceAt(at + idBytes),

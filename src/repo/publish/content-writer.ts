@@ -18,7 +18,7 @@ import type {
   SourceInode,
 } from '../types.js';
 import { inOrder, type Jobs } from '../in-order.js';
-import { DeltaWriter, draftDelta, type DeltaDraft } from './delta-writer.js';
+import { DeltaWriter, type DeltaDraft } from './delta-writer.js';
 import type { StoredChunks } from './earlier-packs.js';
 import {
   chooseRewrites,
@@ -30,6 +30,9 @@ import {
 } from './layout.js';
 import { PackWriter, type PackReservation } from './pack-writer.js';
 import { changedRanges, withLaidOut, type LaidOut } from './source-ranges.js';
+
+/** Answers the verified plaintext of a chunk, which the caller owns, or undefined where it is not at hand. */
+export type EarlierChunk = (reference: BlobReference) => Promise<Uint8Array | undefined>;
 
 export interface ContentWriterOptions {
   readonly repository: Repository;
@@ -47,6 +50,8 @@ export interface ContentWriterOptions {
   readonly earlierPacks: StoredChunks;
   /** Called before a pack of chunks is uploaded; waited for. */
   readonly onPackBegun: ((packId: PackId) => Promise<void>) | undefined;
+  /** What a base chunk holds, if it is at hand. */
+  readonly earlierChunk?: EarlierChunk | undefined;
   /** What of `layOut` may be stored again though it did not change, as a part of what is stored of it anyway. */
   readonly rewriteFraction: number;
 }
@@ -79,7 +84,7 @@ interface Sealed {
   readonly first: number;
   readonly reservation: PackReservation;
   readonly outcomes: readonly SealOutcome[];
-  /** One a chunk, of those that changed in few pages. */
+  /** One a chunk, of those that are much like their base. */
   readonly deltas: readonly (DeltaDraft | undefined)[];
 }
 
@@ -178,7 +183,9 @@ export class ContentWriter {
    * Uploads what is left: chunks first, then deltas, then nodes. Answers the index of the deltas, in which `earlierDeltas`
    * are as well; undefined where there are no new ones.
    */
-  async finish(earlierDeltas: readonly ChunkDelta[] = []): Promise<BlobReference | undefined> {
+  async finish(
+    earlierDeltas: () => Promise<readonly ChunkDelta[]> = () => Promise.resolve([]),
+  ): Promise<BlobReference | undefined> {
     await this.#chunkPacks.finish();
     const index = await this.#deltas.finish(earlierDeltas);
     if (index !== undefined) await this.#options.onSealed?.(index.reference, 'delta-index', index.sealed);
@@ -283,6 +290,13 @@ export class ContentWriter {
     return bases;
   }
 
+  #earlierChunks(
+    bases: readonly (BlobReference | undefined)[],
+  ): Promise<readonly (Uint8Array | undefined)[]> {
+    const { earlierChunk } = this.#options;
+    return Promise.all(bases.map(async (base) => (base === undefined ? undefined : earlierChunk?.(base))));
+  }
+
   async #run(step: Step): Promise<StepResult> {
     return step.step === 'seal' ? this.#seal(step) : step;
   }
@@ -294,8 +308,11 @@ export class ContentWriter {
     const buffer =
       this.#readBuffers.pop() ?? new SharedArrayBuffer(Math.max(limits.publishReadBytes, chunkBytes));
     const plaintext = new Uint8Array(buffer, 0, bases.length * chunkBytes);
+    let before: readonly (Uint8Array | undefined)[];
     try {
       await file.readChunks(first, plaintext);
+      // Afterwards: what changed in part was just read from its base.
+      before = await this.#earlierChunks(bases);
     } catch (error) {
       this.#readBuffers.push(buffer);
       if (rewrittenIds === undefined || error instanceof Cancelled) throw error;
@@ -312,15 +329,11 @@ export class ContentWriter {
           kind: 'chunk',
           packId: reservation.packId,
           counter: reservation.firstCounter + position,
-          ...(base === undefined ? {} : { unlessId: base.id }),
+          ...(base === undefined ? {} : { unlessId: base.id, base: before[position] }),
         }),
       ),
     );
-    const deltas = outcomes.map(({ outcome }, position) =>
-      outcome === 'sealed'
-        ? draftDelta({ file, index: first + position, base: bases[position], plaintext: chunkOf(position) })
-        : undefined,
-    );
+    const deltas = outcomes.map((outcome, position) => draftOf(outcome, bases[position]));
     this.#readBuffers.push(buffer);
     // Content that was exchanged in the store must not get a place under this version's signature.
     const isForeign = (outcome: SealOutcome, position: number) =>
@@ -391,6 +404,11 @@ function* rewriteSteps(chunks: readonly PlacedSourceChunk[]): Generator<SealStep
   for (const { file, index, reference } of chunks) {
     yield { step: 'seal', file, first: index, bases: [undefined], rewrittenIds: [reference.id] };
   }
+}
+
+function draftOf(outcome: SealOutcome, base: BlobReference | undefined): DeltaDraft | undefined {
+  if (base === undefined || outcome.outcome !== 'sealed' || outcome.delta === undefined) return undefined;
+  return { base, plaintext: outcome.delta };
 }
 
 function chunksPerRead(chunkBytes: number): number {

@@ -1,30 +1,13 @@
 import { limits } from '../../base/index.js';
-import { deltaPageBytes, encodeDelta, encodeDeltaIndex } from '../format/delta.js';
+import { deltaIndexEntryBytes, encodeDeltaIndex } from '../format/delta.js';
 import type { Repository } from '../repository.js';
-import type { BlobId, BlobReference, ChunkDelta, SourceFile } from '../types.js';
+import type { BlobId, BlobReference, ChunkDelta } from '../types.js';
 import { PackWriter } from './pack-writer.js';
 
-/** What would make a chunk out of its base; not sealed yet. */
+/** What makes a chunk out of its base; not sealed yet. */
 export interface DeltaDraft {
   readonly base: BlobReference;
   readonly plaintext: Uint8Array;
-}
-
-/** A chunk of a source as it was read, and what its place held before. */
-export interface RevisedChunk {
-  readonly file: SourceFile;
-  readonly index: number;
-  readonly base: BlobReference | undefined;
-  readonly plaintext: Uint8Array;
-}
-
-/** The delta of a chunk that changed in few pages, as far as its source knows. */
-export function draftDelta({ file, index, base, plaintext }: RevisedChunk): DeltaDraft | undefined {
-  if (base === undefined) return undefined;
-  const pagesMax = Math.floor((plaintext.length / deltaPageBytes) * limits.deltaPagesFraction);
-  const pages = file.changedPages?.(index, pagesMax) ?? [];
-  if (pages.length === 0) return undefined;
-  return { base, plaintext: encodeDelta(base.id, pages, plaintext) };
 }
 
 /**
@@ -54,10 +37,12 @@ export class DeltaWriter {
     this.#chunkBytes += chunk.sealedBytes;
     if (draft === undefined || this.#written.has(chunk.id) || draft.base.id === chunk.id) return;
     if (this.#written.size >= limits.deltaIndexEntries) return;
-    const budgetBytes = this.#chunkBytes * limits.deltaBudgetFraction + limits.deltaBudgetFreeBytes;
-    const bytesMax = Math.min(chunk.sealedBytes * limits.deltaBytesFraction, budgetBytes - this.#deltaBytes);
-    const delta = await this.#write(draft.plaintext, 'delta', bytesMax);
-    if (delta === undefined) return;
+    const bytesMax = Math.min(
+      chunk.sealedBytes * limits.deltaBytesFraction,
+      this.#budgetBytes - this.#deltaBytes,
+    );
+    if (draft.plaintext.length > bytesMax) return;
+    const delta = await this.#write(draft.plaintext, 'delta');
     this.#deltaBytes += delta.reference.sealedBytes;
     this.#written.set(chunk.id, { chunkId: chunk.id, base: draft.base, delta: delta.reference });
   }
@@ -67,15 +52,14 @@ export class DeltaWriter {
    * none was written.
    */
   async finish(
-    earlier: readonly ChunkDelta[],
+    earlier: () => Promise<readonly ChunkDelta[]>,
   ): Promise<{ readonly reference: BlobReference; readonly sealed: Uint8Array } | undefined> {
     if (this.#written.size === 0) return undefined;
-    const deltas = [
-      ...this.#written.values(),
-      ...earlier.filter(({ chunkId }) => !this.#written.has(chunkId)),
-    ];
-    const plaintext = encodeDeltaIndex(deltas.slice(0, limits.deltaIndexEntries));
-    const index = await this.#write(plaintext, 'delta-index', Infinity);
+    const kept = (await earlier()).filter(({ chunkId }) => !this.#written.has(chunkId));
+    const entriesMax = Math.min(limits.deltaIndexEntries, this.#budgetBytes / deltaIndexEntryBytes);
+    const room = Math.max(0, Math.floor(entriesMax) - this.#written.size);
+    const plaintext = encodeDeltaIndex([...this.#written.values(), ...kept.slice(0, room)]);
+    const index = await this.#write(plaintext, 'delta-index');
     await this.#packs.finish();
     return index;
   }
@@ -85,23 +69,23 @@ export class DeltaWriter {
     await this.#packs.settle();
   }
 
-  /** Undefined where it would have more sealed bytes than that. */
+  /** What deltas may have together, and what their index may have. */
+  get #budgetBytes(): number {
+    return this.#chunkBytes * limits.deltaBudgetFraction + limits.deltaBudgetFreeBytes;
+  }
+
   async #write(
     plaintext: Uint8Array,
     kind: 'delta' | 'delta-index',
-    sealedBytesMax: number,
-  ): Promise<{ readonly reference: BlobReference; readonly sealed: Uint8Array } | undefined> {
+  ): Promise<{ readonly reference: BlobReference; readonly sealed: Uint8Array }> {
     const reservation = this.#packs.reserve(1);
     const { packId, firstCounter: counter } = reservation;
     const plaintextBytes = plaintext.length;
     const outcome = await this.#repository.codec.seal({ plaintext, kind, packId, counter });
     if (outcome.outcome !== 'sealed') throw new Error(`a ${kind} cannot be ${outcome.outcome}`);
     const { id, sealed } = outcome;
-    const isWorthIt = sealed.length <= sealedBytesMax;
-    const reference = isWorthIt
-      ? this.#packs.append(reservation, { kind, id, counter, plaintextBytes, sealed })
-      : undefined;
+    const reference = this.#packs.append(reservation, { kind, id, counter, plaintextBytes, sealed });
     await this.#packs.release(reservation);
-    return reference === undefined ? undefined : { reference, sealed };
+    return { reference, sealed };
   }
 }

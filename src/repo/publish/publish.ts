@@ -25,7 +25,7 @@ import type {
   SourceInode,
   VersionNumber,
 } from '../types.js';
-import { ContentWriter } from './content-writer.js';
+import { ContentWriter, type EarlierChunk } from './content-writer.js';
 import { EarlierPacks } from './earlier-packs.js';
 import type { WantedChunk } from './layout.js';
 import { sameDirectory } from './same-directory.js';
@@ -49,6 +49,10 @@ export interface PublishRequest {
   readonly host: HostIdentity;
   /** For the map nodes and the manifest of earlier versions. */
   readonly reader: BlobReader;
+  /** The parent's index of deltas (`Commit.deltas`): what it names is of use to hosts that have earlier versions. */
+  readonly parentsDeltas?: BlobReference | undefined;
+  /** What a chunk of the parent holds, if it is at hand: then a delta to it is stored as well. */
+  readonly earlierChunk?: EarlierChunk;
   /** Called for each new blob, before it is durable, for instance to keep it in a cache; waited for. */
   readonly onSealed?: (reference: BlobReference, kind: BlobKind, sealed: Uint8Array) => void | Promise<void>;
   /**
@@ -135,6 +139,7 @@ async function attempt(
     repository: request.repository,
     reader: request.reader,
     onSealed: request.onSealed,
+    earlierChunk: request.earlierChunk,
     onPosition: progress.at,
     onLaidOut: progress.atLeast,
     rewriteFraction: request.rewriteFraction ?? limits.layoutRewriteFraction,
@@ -149,9 +154,7 @@ async function attempt(
     const parent = content.isEmpty ? await unchangedParent(request, manifest) : undefined;
     if (parent !== undefined) return await settleUnchanged(request, parent, manifest);
     const reference = await content.writeBlob(encodeChecked(manifest), 'manifest');
-    const earlier = await earlierDeltas(request);
-    const newIndex = await content.finish(earlier.deltas);
-    const deltas = newIndex ?? earlier.index;
+    const deltas = (await content.finish(() => parentsDeltas(request))) ?? request.parentsDeltas;
     if (!(await earlierPacks.areThere())) return undefined;
     if (request.signal?.aborted === true) throw new Cancelled('Publishing');
     return await commit(request, manifest, { reference, deltas, storedBytes: content.storedBytes });
@@ -176,27 +179,18 @@ interface StoredContent {
   readonly storedBytes: number;
 }
 
-/**
- * The deltas that the parent's index names, for those who have an older version at hand. They are a short way and nothing
- * else: where they cannot be read, there are none.
- */
-async function earlierDeltas({
-  repository,
-  vmName,
-  parent,
+/** What an index names: a short way and nothing else. Where it cannot be had, there is none. Never rejects. */
+async function parentsDeltas({
   reader,
   signal,
-}: PublishRequest): Promise<{ readonly index?: BlobReference; readonly deltas: readonly ChunkDelta[] }> {
-  const none = { deltas: [] };
-  if (parent === undefined) return none;
+  parentsDeltas: index,
+}: PublishRequest): Promise<readonly ChunkDelta[]> {
+  if (index === undefined) return [];
   try {
-    const { deltas: index } = await repository.history(vmName).commit(parent);
-    if (index === undefined) return none;
     const plaintext = await reader.readBlob(index, 'delta-index', signal === undefined ? {} : { signal });
-    return { index, deltas: decodeDeltaIndex(plaintext, packKey(index.packId)) };
-  } catch (error) {
-    if (error instanceof Cancelled) throw error;
-    return none;
+    return decodeDeltaIndex(plaintext, packKey(index.packId));
+  } catch {
+    return [];
   }
 }
 

@@ -1,10 +1,9 @@
 import fc from 'fast-check';
 import t from 'tap';
+import zstd from 'zstd-napi/binding.js';
 import {
   applyDelta,
-  decodeDelta,
   decodeDeltaIndex,
-  deltaPageBytes,
   encodeDelta,
   encodeDeltaIndex,
 } from '../../../src/repo/format/delta.js';
@@ -13,13 +12,8 @@ import { sameBytes } from '../../support/same-bytes.js';
 import { anyDamage, damage } from './damage.js';
 import { anyReference, packA, packB } from './examples.js';
 
-const pagesPerChunk = 8;
-const chunkBytes = pagesPerChunk * deltaPageBytes;
+const chunkBytes = 32 * 1024;
 const baseId = '0a'.repeat(16) as BlobId;
-
-const anyPages = fc
-  .uniqueArray(fc.nat(pagesPerChunk - 1), { minLength: 1 })
-  .map((pages) => pages.sort((a, b) => a - b));
 
 const anyId = fc
   .uint8Array({ minLength: 16, maxLength: 16 })
@@ -30,50 +24,64 @@ const anyDeltas: fc.Arbitrary<ChunkDelta[]> = fc.uniqueArray(
   { selector: ({ chunkId }) => chunkId, maxLength: 60 },
 );
 
-function pageOf(chunk: Uint8Array, page: number): Uint8Array {
-  return chunk.subarray(page * deltaPageBytes, (page + 1) * deltaPageBytes);
+/** Bytes that do not compress. */
+function noise(lengthBytes: number): Uint8Array {
+  let state = 1;
+  return new Uint8Array(lengthBytes).map(() => (state = Math.imul(state, 1664525) + 1013904223) >>> 24);
 }
 
-t.test('a delta makes the chunk out of its base', async (t) => {
+/** Where a chunk differs from its base, and what is there. */
+const anyWrites = fc.array(
+  fc.record({ at: fc.nat(chunkBytes - 64), bytes: fc.uint8Array({ minLength: 1, maxLength: 64 }) }),
+  { maxLength: 20 },
+);
+
+t.test('a delta makes the chunk out of its base, and is short where they are alike', async (t) => {
+  const base = noise(chunkBytes);
+  const before = new Uint8Array(base);
   fc.assert(
-    fc.property(anyPages, fc.nat(255), (pages, value) => {
-      const base = new Uint8Array(chunkBytes).map((_, at) => at % 251);
+    fc.property(anyWrites, (writes) => {
       const chunk = new Uint8Array(base);
-      for (const page of pages) pageOf(chunk, page).fill(value);
-      const delta = decodeDelta(encodeDelta(baseId, pages, chunk), chunkBytes, 'delta');
-      t.same(delta.pages, pages);
-      t.equal(delta.baseId, baseId);
-      const before = new Uint8Array(base);
-      sameBytes(t, applyDelta(delta, base), chunk);
-      sameBytes(t, base, before);
+      for (const { at, bytes } of writes) chunk.set(bytes, at);
+      const delta = encodeDelta(baseId, base, chunk);
+      sameBytes(t, applyDelta(delta, baseId, base, 'delta'), chunk);
+      t.ok(delta.length < 200 + writes.length * 100);
     }),
     { numRuns: 50 },
   );
+  sameBytes(t, base, before);
 });
 
 t.test('a delta byte for byte', async (t) => {
-  const chunk = new Uint8Array(chunkBytes);
-  pageOf(chunk, 1).fill(0x11);
-  pageOf(chunk, 7).fill(0x77);
-  const encoded = Buffer.from(encodeDelta(baseId, [1, 7], chunk));
-  t.equal(encoded.subarray(0, 22).toString('hex'), `${'0a'.repeat(16)}000200010007`);
-  t.equal(encoded.length, 22 + 2 * deltaPageBytes);
-  sameBytes(t, encoded.subarray(22, 22 + deltaPageBytes), pageOf(chunk, 1));
-  sameBytes(t, encoded.subarray(22 + deltaPageBytes), pageOf(chunk, 7));
+  const base = noise(16 * 1024);
+  const chunk = new Uint8Array(base);
+  chunk.fill(0, 100, 200);
+  const frame = Buffer.alloc(zstd.compressBound(chunk.length));
+  const frameBytes = new zstd.CCtx().compressUsingDict(frame, chunk, base, 19);
+  const delta = Buffer.concat([Buffer.from(baseId, 'hex'), frame.subarray(0, frameBytes)]);
+  sameBytes(t, applyDelta(delta, baseId, base, 'delta'), chunk);
+  t.equal(Buffer.from(encodeDelta(baseId, base, chunk)).toString('hex', 0, 20), `${baseId}28b52ffd`);
 });
 
-t.test('impossible deltas are refused', async (t) => {
-  const chunk = new Uint8Array(chunkBytes);
-  const wellFormed = encodeDelta(baseId, [1, 2], chunk);
-  const refused = [
-    Buffer.alloc(0),
-    wellFormed.subarray(0, -1),
-    encodeDelta(baseId, [], chunk),
-    encodeDelta(baseId, [2, 1], chunk),
-    encodeDelta(baseId, [2, 2], chunk),
-  ];
-  for (const encoded of refused) t.throws(() => decodeDelta(encoded, chunkBytes, 'delta'), DamagedObject);
-  t.throws(() => decodeDelta(wellFormed, 2 * deltaPageBytes, 'delta'), DamagedObject, 'past the end');
+t.test('a delta that is damaged, or of another base, is refused or makes something else', async (t) => {
+  const base = noise(chunkBytes);
+  const chunk = new Uint8Array(base);
+  chunk.set(noise(500), 7000);
+  const delta = encodeDelta(baseId, base, chunk);
+  const otherId = '0b'.repeat(16) as BlobId;
+  t.throws(() => applyDelta(delta, otherId, base, 'delta'), DamagedObject);
+  t.throws(() => applyDelta(delta, baseId, base.subarray(1), 'delta'), DamagedObject, 'another length');
+  t.throws(() => applyDelta(new Uint8Array(0), baseId, base, 'delta'), DamagedObject);
+  fc.assert(
+    fc.property(anyDamage, (how) => {
+      try {
+        return applyDelta(damage(delta, how), baseId, base, 'delta').length === chunkBytes;
+      } catch (error) {
+        return error instanceof DamagedObject;
+      }
+    }),
+    { numRuns: 300 },
+  );
 });
 
 t.test('an index survives encoding', async (t) => {
