@@ -13,6 +13,9 @@ export const limits = {
   /** Plaintext that goes into one pack: large enough that a store's cost per object vanishes, small enough that a few fit in memory. */
   packPlaintextBytes: 32 * 1024 * 1024,
 
+  /** The same of the first pack, for an upload to begin soon; each next one may have twice as much. */
+  packPlaintextBytesFirst: 4 * 1024 * 1024,
+
   /** Packs being uploaded at once by a publish, which keeps them in memory: one on its way while the next is sent off. */
   packUploadsInFlight: 2,
 

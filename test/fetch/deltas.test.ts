@@ -113,7 +113,7 @@ function entriesOf(version: Version): ReturnType<typeof indexOf> {
 }
 
 function deltaOf({ reference, plaintext: base }: PackedBlob, plaintext: Uint8Array): Uint8Array {
-  return encodeDelta(reference.id, base, plaintext);
+  return encodeDelta(reference.id, base, plaintext, chunkBytes)!;
 }
 
 function got(store: ScriptedStore, packNumber: number): boolean {

@@ -16,8 +16,7 @@ export function sealUnlessKnown(sealer: Sealer, job: SealJob): SealOutcome {
 
 function deltaOf({ base, unlessId, plaintext }: SealJob, sealedBytes: number): Uint8Array | undefined {
   if (base === undefined || unlessId === undefined || base.length !== plaintext.length) return undefined;
-  const delta = encodeDelta(unlessId, base, plaintext);
-  return delta.length <= sealedBytes * limits.deltaBytesFraction ? delta : undefined;
+  return encodeDelta(unlessId, base, plaintext, sealedBytes * limits.deltaBytesFraction);
 }
 
 /** Zero at the front, and equal to itself shifted by one: a single `memcmp`. */

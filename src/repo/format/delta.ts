@@ -24,13 +24,26 @@ const zstdLevel = 3;
 /** What is made with them is synchronous, so that a thread needs one of each. */
 const compressor = new zstd.CCtx();
 const decompressor = new zstd.DCtx();
+let scratch = Buffer.allocUnsafeSlow(0);
 
-/** The plaintext of the delta that makes `chunk` out of a base of the same length. */
-export function encodeDelta(baseId: BlobId, base: Uint8Array, chunk: Uint8Array): Uint8Array {
-  const delta = Buffer.allocUnsafe(idBytes + zstd.compressBound(chunk.length));
-  delta.write(baseId, 0, 'hex');
-  const frameBytes = compressor.compressUsingDict(delta.subarray(idBytes), chunk, base, zstdLevel);
-  return Uint8Array.from(delta.subarray(0, idBytes + frameBytes));
+/** The plaintext of the delta that makes `chunk` out of a base of the same length; undefined where it would be longer than that. */
+export function encodeDelta(
+  baseId: BlobId,
+  base: Uint8Array,
+  chunk: Uint8Array,
+  lengthMax: number,
+): Uint8Array | undefined {
+  if (lengthMax <= idBytes) return undefined;
+  if (scratch.length < lengthMax) scratch = Buffer.allocUnsafeSlow(lengthMax);
+  scratch.write(baseId, 0, 'hex');
+  const frame = scratch.subarray(idBytes, Math.floor(lengthMax));
+  try {
+    const frameBytes = compressor.compressUsingDict(frame, chunk, base, zstdLevel);
+    return new Uint8Array(scratch.subarray(0, idBytes + frameBytes));
+  } catch {
+    // It does not fit, as where little is like the base; then zstd stops early.
+    return undefined;
+  }
 }
 
 /**

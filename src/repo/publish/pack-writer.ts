@@ -30,6 +30,11 @@ class OpenPack {
   nextCounter = firstBlobCounter;
   reservations = 0;
   #plaintextBytes = 0;
+  readonly #plaintextBytesMax: number;
+
+  constructor(plaintextBytesMax: number) {
+    this.#plaintextBytesMax = plaintextBytesMax;
+  }
 
   append({ kind, id, counter, plaintextBytes, sealed }: SealedBlob): BlobReference {
     const reference: BlobReference = {
@@ -51,7 +56,7 @@ class OpenPack {
   }
 
   get isFull(): boolean {
-    return this.#plaintextBytes >= limits.packPlaintextBytes;
+    return this.#plaintextBytes >= this.#plaintextBytesMax;
   }
 
   /** The whole object. */
@@ -75,6 +80,7 @@ export class PackWriter {
   /** The pack that takes new reservations, and full ones that still have some. */
   readonly #packs = new Map<PackId, OpenPack>();
   #filling: OpenPack | undefined;
+  #nextPlaintextBytes: number = limits.packPlaintextBytesFirst;
   readonly #uploads = new Set<Promise<void>>();
   #failure: { readonly error: unknown } | undefined;
   #storedBytes = 0;
@@ -104,7 +110,8 @@ export class PackWriter {
 
   reserve(blobs: number): PackReservation {
     if (this.#filling === undefined || this.#filling.isFull) {
-      this.#filling = new OpenPack();
+      this.#filling = new OpenPack(this.#nextPlaintextBytes);
+      this.#nextPlaintextBytes = Math.min(2 * this.#nextPlaintextBytes, limits.packPlaintextBytes);
       this.#packs.set(this.#filling.packId, this.#filling);
     }
     const pack = this.#filling;

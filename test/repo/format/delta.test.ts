@@ -43,9 +43,10 @@ t.test('a delta makes the chunk out of its base, and is short where they are ali
     fc.property(anyWrites, (writes) => {
       const chunk = new Uint8Array(base);
       for (const { at, bytes } of writes) chunk.set(bytes, at);
-      const delta = encodeDelta(baseId, base, chunk);
+      const delta = encodeDelta(baseId, base, chunk, chunkBytes)!;
       sameBytes(t, applyDelta(delta, baseId, base, 'delta'), chunk);
       t.ok(delta.length < 200 + writes.length * 100);
+      t.equal(encodeDelta(baseId, base, chunk, delta.length - 1), undefined);
     }),
     { numRuns: 50 },
   );
@@ -60,14 +61,14 @@ t.test('a delta byte for byte', async (t) => {
   const frameBytes = new zstd.CCtx().compressUsingDict(frame, chunk, base, 19);
   const delta = Buffer.concat([Buffer.from(baseId, 'hex'), frame.subarray(0, frameBytes)]);
   sameBytes(t, applyDelta(delta, baseId, base, 'delta'), chunk);
-  t.equal(Buffer.from(encodeDelta(baseId, base, chunk)).toString('hex', 0, 20), `${baseId}28b52ffd`);
+  t.equal(Buffer.from(encodeDelta(baseId, base, chunk, chunkBytes)!).toString('hex', 0, 20), `${baseId}28b52ffd`);
 });
 
 t.test('a delta that is damaged, or of another base, is refused or makes something else', async (t) => {
   const base = noise(chunkBytes);
   const chunk = new Uint8Array(base);
   chunk.set(noise(500), 7000);
-  const delta = encodeDelta(baseId, base, chunk);
+  const delta = encodeDelta(baseId, base, chunk, chunkBytes)!;
   const otherId = '0b'.repeat(16) as BlobId;
   t.throws(() => applyDelta(delta, otherId, base, 'delta'), DamagedObject);
   t.throws(() => applyDelta(delta, baseId, base.subarray(1), 'delta'), DamagedObject, 'another length');
