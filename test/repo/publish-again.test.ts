@@ -84,16 +84,16 @@ async function isIntact({ repository }: Attempts, published: Published | undefin
 }
 
 t.test('only what is missing is uploaded, however often it is cancelled', async (t) => {
-  const whole = (await attempt(await begin(t), bigFile(7))).uploadedBytes;
+  const whole = (await attempt(await begin(t), bigFile(9))).uploadedBytes;
   const attempts = await begin(t);
   let uploadedBytes = 0;
   for (let round = 0; round < 2; round += 1) {
-    const cancelled = await attempt(attempts, bigFile(7), 1);
+    const cancelled = await attempt(attempts, bigFile(9), 1);
     t.equal(cancelled.published, undefined);
     uploadedBytes += cancelled.uploadedBytes;
   }
   t.ok(uploadedBytes > 0.7 * whole, `${uploadedBytes} of ${whole} were uploaded before`);
-  const last = await attempt(attempts, bigFile(7));
+  const last = await attempt(attempts, bigFile(9));
   uploadedBytes += last.uploadedBytes;
   t.ok(uploadedBytes < 1.05 * whole, `${uploadedBytes} bytes in all attempts, ${whole} in one`);
   t.ok(await isIntact(attempts, last.published));
