@@ -61,7 +61,10 @@ t.test('a delta byte for byte', async (t) => {
   const frameBytes = new zstd.CCtx().compressUsingDict(frame, chunk, base, 19);
   const delta = Buffer.concat([Buffer.from(baseId, 'hex'), frame.subarray(0, frameBytes)]);
   sameBytes(t, applyDelta(delta, baseId, base, 'delta'), chunk);
-  t.equal(Buffer.from(encodeDelta(baseId, base, chunk, chunkBytes)!).toString('hex', 0, 20), `${baseId}28b52ffd`);
+  t.equal(
+    Buffer.from(encodeDelta(baseId, base, chunk, chunkBytes)!).toString('hex', 0, 20),
+    `${baseId}28b52ffd`,
+  );
 });
 
 t.test('a delta that is damaged, or of another base, is refused or makes something else', async (t) => {
