@@ -48,7 +48,24 @@ class Lab {
     return new Lab(t, directory);
   }
 
-  /** A fetcher that knows the deltas of a version. */
+  /** Two versions, and a fetcher that has all of the first and knows the deltas of the second; nothing else was asked for. */
+  async behind(
+    count: number,
+    clock: ManualClock,
+  ): Promise<{ readonly second: Version; readonly fetcher: Fetcher }> {
+    const first = { chunks: await putChunks(this.store, 1, count, chunkBytes) };
+    const second = await this.revise(first, 10, 3);
+    const fetcher = await this.fetcher('cache', [], clock);
+    await fetcher.warmChunks(
+      first.chunks.map(({ reference }) => reference),
+      background,
+    );
+    this.store.gets.length = 0;
+    await this.use(fetcher, second.index);
+    return { second, fetcher };
+  }
+
+  /** From then on the fetcher knows the deltas that an index names. */
   async use(fetcher: Fetcher, { reference }: PackedBlob): Promise<void> {
     fetcher.useDeltas(reference);
     await until(() => fetcher.status().deltas.known > 0, 'the index is there');
@@ -122,15 +139,7 @@ function got(store: ScriptedStore, packNumber: number): boolean {
 
 t.test('where the earlier chunk is in the local cache, the delta is fetched and not the chunk', async (t) => {
   const lab = await Lab.create(t);
-  const first = { chunks: await putChunks(lab.store, 1, 8, chunkBytes) };
-  const second = await lab.revise(first, 10, 3);
-  const fetcher = await lab.fetcher('cache');
-  await fetcher.warmChunks(
-    first.chunks.map(({ reference }) => reference),
-    background,
-  );
-  lab.store.gets.length = 0;
-  await lab.use(fetcher, second.index);
+  const { second, fetcher } = await lab.behind(8, new ManualClock());
   for (const { reference, plaintext } of second.chunks)
     t.ok(sameBytes(await fetcher.readChunk(reference, demand), plaintext));
   t.notOk(got(lab.store, 10), 'no chunk came');
@@ -245,14 +254,7 @@ t.test('whatever is wrong with deltas, the chunk is right', async (t) => {
 
 t.test('demand does not wait behind others that are being made, and takes over what is', async (t) => {
   const lab = await Lab.create(t);
-  const first = { chunks: await putChunks(lab.store, 1, 40, chunkBytes) };
-  const second = await lab.revise(first, 10, 0);
-  const fetcher = await lab.fetcher('cache');
-  await fetcher.warmChunks(
-    first.chunks.map(({ reference }) => reference),
-    background,
-  );
-  await lab.use(fetcher, second.index);
+  const { second, fetcher } = await lab.behind(40, new ManualClock());
   lab.store.hold();
   const warming = fetcher.warmChunks(
     second.chunks.map(({ reference }) => reference),
@@ -272,14 +274,7 @@ t.test('demand does not wait behind others that are being made, and takes over w
 
 t.test('who gives up, or closes, while the store is silent waits for nothing', async (t) => {
   const lab = await Lab.create(t);
-  const first = { chunks: await putChunks(lab.store, 1, 20, chunkBytes) };
-  const second = await lab.revise(first, 10, 0);
-  const fetcher = await lab.fetcher('cache');
-  await fetcher.warmChunks(
-    first.chunks.map(({ reference }) => reference),
-    background,
-  );
-  await lab.use(fetcher, second.index);
+  const { second, fetcher } = await lab.behind(20, new ManualClock());
   lab.store.onGet = () => {
     throw new StoreUnreachable({ store: 'scripted:', key: undefined, reason: 'away' });
   };
@@ -298,15 +293,8 @@ t.test('who gives up, or closes, while the store is silent waits for nothing', a
 
 t.test('a delta that does not come in time is done without', async (t) => {
   const lab = await Lab.create(t);
-  const first = { chunks: await putChunks(lab.store, 1, 2, chunkBytes) };
-  const second = await lab.revise(first, 10, 0);
   const clock = new ManualClock();
-  const fetcher = await lab.fetcher('cache', [], clock);
-  await fetcher.warmChunks(
-    first.chunks.map(({ reference }) => reference),
-    background,
-  );
-  await lab.use(fetcher, second.index);
+  const { second, fetcher } = await lab.behind(2, clock);
   const deltas = packKey(packIdOf(11));
   lab.store.onGet = ({ key }, found) => {
     if (key === deltas)
