@@ -62,9 +62,9 @@ interface Counts {
 
 /**
  * Brings all of the mounted version onto this host, what is likely to be wanted first, so that the VM needs the store no more.
- * In the background class, and never while a replay is under way. It waits for a store that is away or refuses, and for a
- * disk that takes nothing; it stops where the local cache cannot hold the version, and where something of it is
- * damaged or missing. Nothing depends on it.
+ * In the background class, and never while a replay is under way. It waits for a store that is away or refuses; it stops where
+ * the local cache cannot hold the version or its disk takes nothing more, and where something of the version is damaged or
+ * missing. Nothing depends on it.
  *
  * Memory: see `CacheRoom` while it counts, and `Fetcher.warmChunks`.
  */

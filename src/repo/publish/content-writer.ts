@@ -96,8 +96,8 @@ const unchanged: SealOutcome = { outcome: 'unchanged' };
  * Writes what changed in a sequence of files: chunks into packs of their own, their deltas into others, map nodes (and what
  * else is sealed with `writeBlob`) into others again, so that one range read gets many nodes.
  *
- * Memory: `limits.publishReadsInFlight` buffers of `limits.publishReadBytes` (or one chunk, if larger) and what became
- * of them, three `PackWriter`s, `limits.mapCacheBytes` of base map nodes, `limits.publishIdsRemembered` ids, and what was
+ * Memory: `limits.publishReadsInFlight` buffers of `limits.publishReadBytes` (or one chunk, if larger), as much of their bases,
+ * what became of them, three `PackWriter`s, `limits.mapCacheBytes` of base map nodes, `limits.publishIdsRemembered` ids, and what was
  * laid out.
  */
 export class ContentWriter {
