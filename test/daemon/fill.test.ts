@@ -1,5 +1,5 @@
 /** A fill brings all of a version onto this host, behind everything else, and says how far it is. */
-import { readdir, rm } from 'node:fs/promises';
+import { readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { limits } from '../../src/base/index.js';
@@ -202,6 +202,16 @@ function evictAfterwards({ fetcher, cachePath }: FillLab, times: number): void {
     return result;
   };
 }
+
+t.test('a local disk that takes nothing ends it: what is freed there is not for a fill', async (t) => {
+  const { fill, fetcher, cachePath, untilState, held } = await openLab(t);
+  await until(() => fetcher.status().blobsInFlight === 0, 'the manifest is kept');
+  await rm(join(cachePath, 'tmp'), { recursive: true });
+  await writeFile(join(cachePath, 'tmp'), 'no directory');
+  fill.begin(uncapped);
+  t.match((await untilState('stopped')).problem, { code: 'LOCAL_CACHE_UNUSABLE' });
+  t.equal(await held(), 0);
+});
 
 t.test('what was evicted meanwhile is brought again', async (t) => {
   const filled = await openLab(t);
